@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stats.c - see stats.h. The limiting stage is the one that kept the others waiting: the sender
+ * waits for socket space when something behind it is slower, and TCP says whether that is the
+ * window of the receiver, the send buffer or the network; otherwise it is the sender's own disk or
+ * CPU.
+ */
+#include "base/stats.h"
+
+#include <stdio.h>
+
+#define PER_CENT(part, whole) ((unsigned)((whole) ? (part)*100 / (whole) : 0))
+
+void stats_add(struct zh_stats *total, const struct zh_stats *one)
+{
+	bool first = total->size == 0;
+
+	if (first) {
+		*total = *one;
+		return;
+	}
+	total->bytes += one->bytes;
+	total->elapsed_ns += one->elapsed_ns;
+	total->cpu_ns += one->cpu_ns;
+	total->wait_space_ns += one->wait_space_ns;
+	total->wait_data_ns += one->wait_data_ns;
+	total->wait_disk_ns += one->wait_disk_ns;
+	total->wait_run_ns += one->wait_run_ns;
+	total->shorts += one->shorts;
+	total->agains += one->agains;
+	total->zc_copied_bytes += one->zc_copied_bytes;
+	total->digest_bytes += one->digest_bytes;
+	total->demotions += one->demotions;
+	if (!total->demotion[0])
+		TEXT_SET(total->demotion, one->demotion);
+	for (size_t i = 0; i < ZH_CALL_MAX; i++)
+		total->calls[i] += one->calls[i];
+}
+
+static void limit(
+	struct zh_report *report, const char *stage, const char *format, unsigned per_cent)
+{
+	TEXT_SET(report->limited_by, stage);
+	(void)snprintf(report->limit_evidence, sizeof(report->limit_evidence), format, per_cent);
+}
+
+/* The sender was held up behind its socket: by what? */
+static void limit_behind_sender(struct zh_report *report, unsigned space)
+{
+	const struct zh_stats *rx = &report->receiver.stats;
+	const struct zh_tcp *tcp = &report->sender.stats.tcp;
+	unsigned disk = PER_CENT(rx->wait_disk_ns, rx->elapsed_ns);
+	unsigned cpu = PER_CENT(rx->cpu_ns + rx->wait_run_ns, rx->elapsed_ns);
+	unsigned data = PER_CENT(rx->wait_data_ns, rx->elapsed_ns);
+	unsigned buffer = PER_CENT(tcp->sndbuf_limited_us, tcp->busy_us);
+
+	if (report->receiver.valid && disk >= cpu && disk > data)
+		limit(report, "destination disk",
+			"the receiver waited for its disk %u %% of the time", disk);
+	else if (report->receiver.valid && cpu > data)
+		limit(report, "receiver CPU", "the receiver was on the CPU %u %% of the time", cpu);
+	else if (tcp->valid && buffer > 50)
+		limit(report, "send buffer",
+			"TCP was limited by the send buffer %u %% of the time it was busy", buffer);
+	else if (tcp->valid && PER_CENT(tcp->rwnd_limited_us, tcp->busy_us) > 50)
+		limit(report, "receive window",
+			"TCP was limited by the receive window %u %% of the time it was busy",
+			PER_CENT(tcp->rwnd_limited_us, tcp->busy_us));
+	else
+		limit(report, "network", "the sender waited for socket space %u %% of the time",
+			space);
+}
+
+void stats_name_limit(struct zh_report *report)
+{
+	const struct zh_stats *tx = &report->sender.stats;
+	unsigned space = PER_CENT(tx->wait_space_ns, tx->elapsed_ns);
+	unsigned disk = PER_CENT(tx->wait_disk_ns, tx->elapsed_ns);
+	unsigned cpu = PER_CENT(tx->cpu_ns + tx->wait_run_ns, tx->elapsed_ns);
+	uint64_t commit_ns = report->receiver.disk_ns;
+
+	if (!report->sender.valid || tx->bytes == 0)
+		limit(report, "nothing", "no bytes were moved", 0);
+	else if (commit_ns > report->elapsed_ns / 2)
+		limit(report, "destination disk",
+			"allocating, syncing and renaming took %u %% of the time",
+			PER_CENT(commit_ns, report->elapsed_ns));
+	else if (space >= disk && space >= cpu)
+		limit_behind_sender(report, space);
+	else if (disk >= cpu)
+		limit(report, "source disk", "the sender waited for its disk %u %% of the time",
+			disk);
+	else
+		limit(report, "sender CPU", "the sender was on the CPU %u %% of the time", cpu);
+}

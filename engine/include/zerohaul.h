@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * zerohaul.h - the whole public face of libzerohaul.
+ *
+ * Read it from the top: (1) move one extent between a file and a socket, (2) ask what would be done
+ * and why, (3) move files between hosts, (4) names and version.
+ *
+ * Conventions. Calls return 0 or a negative errno unless the declaration says otherwise. File
+ * descriptors are borrowed: the library never closes one it was given. A struct that crosses the
+ * boundary begins with its own size; set it up with its zh_*_default() initialiser, so that a program
+ * built against an older header keeps working. Sizes are bytes, times are nanoseconds unless the
+ * name says otherwise. No call prints, exits or installs a signal handler; SIGPIPE must be ignored by
+ * the program, because splice(2) and sendfile(2) raise it for a peer that has gone.
+ * Text in structs is printable ASCII: bytes of names that are not are escaped as \xNN.
+ */
+#ifndef ZEROHAUL_H
+#define ZEROHAUL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define ZH_API __attribute__((visibility("default")))
+#define ZH_MUST_CHECK __attribute__((warn_unused_result))
+
+/* ---------------------------------------------------------------- outcomes and errors ---------- */
+
+/*
+ * How a transfer, a file or a session ended. The value is the exit status of the command and the
+ * code in the protocol's ERR frame, so numbers are never reused.
+ */
+enum zh_outcome {
+	ZH_OK = 0,
+	ZH_USAGE = 1,        /* the request makes no sense */
+	ZH_CONFIG = 2,       /* key file, root or option unusable on this host */
+	ZH_PARTIAL = 3,      /* some files arrived, some did not */
+	ZH_AUTH = 10,        /* wrong key, unknown peer, replay */
+	ZH_PROTO = 11,       /* the peer broke the protocol */
+	ZH_VERSION = 12,     /* no common version, or a required feature is missing */
+	ZH_LIMIT = 13,       /* a documented limit was reached */
+	ZH_POLICY = 14,      /* refused by the configuration of one side */
+	ZH_UNSAFE_NAME = 15, /* a name that will not be created */
+	ZH_SRC_CHANGED = 20, /* the source changed while it was sent */
+	ZH_SRC_IO = 21,      /* the source cannot be read */
+	ZH_SRC_GONE = 22,    /* the source does not exist */
+	ZH_EXISTS = 30,      /* the destination exists and may not be replaced */
+	ZH_NOSPACE = 31,
+	ZH_QUOTA = 32,
+	ZH_PERM = 33,    /* read-only, immutable or not permitted */
+	ZH_DST_IO = 34,  /* the destination cannot be written */
+	ZH_VERIFY = 35,  /* digests differ after all re-sends */
+	ZH_NET = 40,     /* no connection, or it broke */
+	ZH_TIMEOUT = 41, /* the peer is silent or stalled */
+	ZH_BUSY = 42,    /* the server has no room */
+	ZH_CANCELLED = 43,
+	ZH_INTERNAL = 70,
+};
+
+/* What went wrong, filled once at the lowest place that knew. */
+struct zh_error {
+	uint32_t size;
+	int32_t outcome;  /* enum zh_outcome */
+	int32_t errnum;   /* positive errno, or 0 when the kernel reported none */
+	uint32_t at_peer; /* 1: the other side reported it */
+	uint64_t offset;  /* in the file, when a file is named */
+	char stage[24];   /* what was being done: "connect", "open source", "fsync" */
+	char peer[64];    /* address of the other side, or "" */
+	char file[256];   /* name of the file, or "" */
+	char text[256];   /* one sentence, no newline */
+};
+
+/* ---------------------------------------------------------------- shared shapes ---------------- */
+
+enum zh_side { ZH_SEND = 0, ZH_RECEIVE = 1 };
+
+/* A range of a file. offset + length does not exceed INT64_MAX. */
+struct zh_extent {
+	uint64_t offset;
+	uint64_t length;
+};
+
+/* When small segments are sent. See tcp(7). */
+enum zh_nagle {
+	ZH_NAGLE_DEFAULT = 0, /* leave the socket as it is */
+	ZH_NAGLE_NODELAY = 1, /* TCP_NODELAY */
+	ZH_NAGLE_CORK = 2,    /* TCP_CORK while an extent moves, released at its end */
+};
+
+/*
+ * Wishes for a TCP socket; zero or empty means "leave it to the kernel". Setting a buffer size turns
+ * the kernel's autotuning off for that direction, which is why nothing is set by default.
+ */
+struct zh_sockopts {
+	uint32_t size;
+	uint32_t nagle; /* enum zh_nagle */
+	uint32_t sndbuf_bytes;
+	uint32_t rcvbuf_bytes;
+	uint32_t notsent_lowat_bytes;
+	uint32_t mss_bytes;                   /* TCP_MAXSEG; only before a connection is made */
+	uint64_t pacing_bytes_per_s;          /* SO_MAX_PACING_RATE */
+	char congestion[16];                  /* TCP_CONGESTION, e.g. "cubic" */
+};
+
+#define ZH_NAME_CAP 24 /* a strategy's name, with its end */
+
+/* The socket as the kernel has it: getsockopt and TCP_INFO at the end of the transfer. */
+struct zh_tcp {
+	uint32_t valid; /* 0: not a TCP socket, the rest is zero */
+	uint32_t nodelay;
+	uint32_t cork;
+	uint32_t sndbuf_bytes;
+	uint32_t rcvbuf_bytes;
+	uint32_t notsent_lowat_bytes;
+	uint32_t mss_bytes;
+	uint32_t rtt_us;
+	uint32_t min_rtt_us;
+	uint32_t cwnd_segments;
+	uint32_t retransmits;
+	uint32_t segments_out;
+	uint64_t delivery_rate; /* bytes per second */
+	uint64_t pacing_rate;   /* bytes per second, UINT64_MAX: unlimited */
+	uint64_t busy_us;       /* time with data to send */
+	uint64_t rwnd_limited_us;
+	uint64_t sndbuf_limited_us;
+	char congestion[16];
+};
+
+#define ZH_CALL_MAX 64 /* kinds of system call that are counted; names by zh_call_name() */
+
+/*
+ * What one channel did. Waiting times are wall time in which the channel could not go on:
+ * for socket space (sending), for the peer's bytes (receiving), and for the disk.
+ */
+struct zh_stats {
+	uint32_t size;
+	uint32_t side;             /* enum zh_side */
+	char strategy[ZH_NAME_CAP]; /* the one that moved the last byte */
+	uint64_t bytes;
+	uint64_t elapsed_ns;
+	uint64_t cpu_ns;        /* of the channel's thread */
+	uint64_t wait_space_ns; /* socket buffer full */
+	uint64_t wait_data_ns;  /* nothing to receive yet */
+	uint64_t wait_disk_ns;
+	uint64_t wait_run_ns;   /* runnable, but the CPU was taken */
+	uint64_t shorts;        /* calls that moved less than asked */
+	uint64_t agains;        /* calls that would have blocked */
+	uint64_t zc_copied_bytes; /* "zero-copy" bytes that the kernel copied after all */
+	uint64_t digest_bytes;    /* bytes digested by the channel while they were in its hands */
+	uint32_t chunk_bytes;   /* moved by one call, as used */
+	uint32_t depth;         /* operations in flight at most, as used */
+	uint32_t pipe_bytes;    /* as the kernel granted it, 0: no pipe */
+	uint32_t ring_flags;    /* io_uring set-up flags granted, 0: no ring or none */
+	uint32_t registered;    /* 1: buffers registered with the ring */
+	uint32_t huge_pages;    /* 1: buffers on huge pages */
+	uint32_t direct;        /* 1: O_DIRECT was used */
+	uint32_t demotions;     /* changes of strategy forced by the kernel */
+	char demotion[128];     /* the last one, with its reason */
+	uint64_t calls[ZH_CALL_MAX];
+	struct zh_tcp tcp;
+};
+
+/* Name of the system call counted in zh_stats.calls[index], or NULL past the last one. */
+ZH_API const char *zh_call_name(size_t index);
+
+/* ---------------------------------------------------------------- 1: move one extent ----------- */
+
+enum {
+	ZH_NO_FALLBACK = 1u << 0, /* fail rather than demote to another strategy */
+};
+
+struct zh_options {
+	uint32_t size;
+	uint32_t flags;
+	const char *strategy; /* NULL: the plan chooses */
+	uint32_t chunk_bytes; /* 0: the plan chooses; what one call moves */
+	uint32_t depth;       /* 0: the plan chooses; operations in flight */
+	uint32_t stall_ms;    /* give up after this long without progress; 0: never */
+	struct zh_sockopts sock;
+};
+
+static inline struct zh_sockopts zh_sockopts_default(void)
+{
+	struct zh_sockopts o = { 0 };
+	o.size = sizeof(o);
+	return o;
+}
+
+static inline struct zh_options zh_options_default(void)
+{
+	struct zh_options o = { 0 };
+	o.size = sizeof(o);
+	o.sock = zh_sockopts_default();
+	return o;
+}
+
+/*
+ * Send one extent of a regular file over a connected stream socket, or receive one into it. What is
+ * on the wire is the bytes alone. Returns when the last byte was handed to the kernel (send) or
+ * handed to the file (receive; not synced). The file's own offset is neither used nor moved.
+ * options may be NULL; ret_stats may be NULL and is filled on failure too: bytes says how far it got.
+ *
+ * Errors: -EINVAL unknown strategy or not admitted with ZH_NO_FALLBACK, -ENODATA the file ended
+ * before the extent did, -ECONNRESET the peer closed before the extent was complete, -ETIMEDOUT
+ * stalled, and what the file or the socket reports.
+ * Thread: one call per socket and direction at a time.
+ */
+ZH_API ZH_MUST_CHECK int zh_send(int file_fd, int sock_fd, struct zh_extent extent,
+	const struct zh_options *options, struct zh_stats *ret_stats);
+ZH_API ZH_MUST_CHECK int zh_recv(int sock_fd, int file_fd, struct zh_extent extent,
+	const struct zh_options *options, struct zh_stats *ret_stats);
+
+/* ---------------------------------------------------------------- 2: ask ----------------------- */
+
+/* One way of moving bytes in one direction. All strings are static. */
+struct zh_strategy {
+	const char *name;
+	const char *summary;      /* mechanism, one line */
+	const char *needs;        /* preconditions, one line */
+	const char *falls_back_to; /* strategy taken when the kernel refuses, NULL: none */
+	const char *since;        /* first Linux that can do it */
+	uint32_t side;            /* enum zh_side */
+	uint32_t sees_data;       /* 1: bytes pass through the engine's buffers */
+	uint32_t user_copies;     /* copies by the CPU across the user boundary per byte */
+	uint32_t total_copies;    /* all copies by the CPU per byte on this side, loopback */
+};
+
+/* Strategy by index, or NULL past the last. The order is the order of preference in listings. */
+ZH_API const struct zh_strategy *zh_strategy_at(size_t index);
+
+struct zh_fact {
+	char name[28];
+	char value[100];
+};
+
+struct zh_verdict {
+	char name[ZH_NAME_CAP];
+	uint32_t admitted;
+	char reason[100];
+};
+
+#define ZH_PLAN_FACTS 24
+#define ZH_PLAN_VERDICTS 24
+
+/* What was decided for one file and one socket, and why. Plain data; copying it is fine. */
+struct zh_plan {
+	uint32_t size;
+	uint32_t side;              /* enum zh_side */
+	char strategy[ZH_NAME_CAP];
+	uint32_t chunk_bytes;       /* moved by one call */
+	uint32_t depth;             /* operations in flight */
+	uint32_t pipe_bytes;        /* asked for; 0: no pipe */
+	uint32_t no_fallback;
+	char reason[200];           /* one sentence */
+	uint32_t fact_count;
+	uint32_t verdict_count;
+	struct zh_fact fact[ZH_PLAN_FACTS];
+	struct zh_verdict verdict[ZH_PLAN_VERDICTS];
+};
+
+/*
+ * What zh_send or zh_recv would do. sock_fd may be -1: then a local TCP peer is assumed and the plan
+ * says so. Changes nothing. Errors: as those two.
+ */
+ZH_API ZH_MUST_CHECK int zh_plan(int file_fd, int sock_fd, enum zh_side side,
+	struct zh_extent extent, const struct zh_options *options, struct zh_plan *ret_plan);
+
+struct zh_feature {
+	char name[28];
+	uint32_t present;
+	char detail[100]; /* what was tried and what the kernel answered */
+};
+
+#define ZH_PROBE_FEATURES 32
+
+/* Kernel features, found by trying each one. */
+struct zh_probe {
+	uint32_t size;
+	uint32_t feature_count;
+	struct zh_feature feature[ZH_PROBE_FEATURES];
+};
+
+ZH_API ZH_MUST_CHECK int zh_probe(struct zh_probe *ret_probe);
+
+/* ---------------------------------------------------------------- 3: between hosts ------------- */
+
+#define ZH_DEFAULT_PORT 7117
+
+enum zh_direction { ZH_PUSH = 0, ZH_PULL = 1 };
+enum zh_verify { ZH_VERIFY_FULL = 0, ZH_VERIFY_NONE = 1 };
+enum zh_durability { ZH_DURABLE_FULL = 0, ZH_DURABLE_FILE = 1, ZH_DURABLE_NONE = 2 };
+
+enum {
+	ZH_INSECURE = 1u << 8,   /* no key: loopback peers only */
+	ZH_NO_CLOBBER = 1u << 9, /* never replace an existing file */
+};
+
+struct zh_transfer_options {
+	uint32_t size;
+	uint32_t flags;            /* ZH_NO_FALLBACK, ZH_INSECURE, ZH_NO_CLOBBER */
+	uint32_t direction;        /* enum zh_direction */
+	uint32_t verify;           /* enum zh_verify */
+	uint32_t durability;       /* enum zh_durability */
+	uint32_t chunk_bytes;      /* 0: the plan chooses */
+	uint32_t connect_ms;       /* 0: 10 s */
+	uint16_t port;
+	uint16_t streams;          /* data connections; 0: the plan chooses */
+	const char *host;          /* name or address of the server */
+	const char *key_file;      /* NULL only with ZH_INSECURE */
+	const char *destination;   /* push: path under the server's root; pull: local path */
+	const char *strategy;      /* of the sending side; NULL: the plan chooses */
+	const char *receive_strategy;
+	struct zh_sockopts sock;   /* for the data connections, on both sides */
+};
+
+static inline struct zh_transfer_options zh_transfer_options_default(void)
+{
+	struct zh_transfer_options o = { 0 };
+	o.size = sizeof(o);
+	o.port = ZH_DEFAULT_PORT;
+	o.sock = zh_sockopts_default();
+	return o;
+}
+
+/* A snapshot of a running transfer. */
+struct zh_progress {
+	uint32_t size;
+	uint32_t files_done;   /* acknowledged */
+	uint32_t files_failed;
+	uint32_t files_known;
+	uint64_t bytes_moved;  /* by the data connections of this side, re-sends included */
+	uint64_t bytes_known;  /* sum of the sizes known so far */
+	uint64_t elapsed_ns;
+	char phase[24];        /* "connecting", "moving", "committing", "done" */
+};
+
+/* Totals of one side of a session. */
+struct zh_side_report {
+	uint32_t valid;
+	uint32_t pad;
+	uint64_t cpu_user_ns; /* of the whole process, from session start to its end */
+	uint64_t cpu_sys_ns;
+	uint64_t max_rss_bytes;
+	uint64_t voluntary_switches;
+	uint64_t involuntary_switches;
+	uint64_t disk_ns;     /* fallocate, fsync, rename: outside the channels */
+	struct zh_stats stats; /* sum over the data connections; tcp: the first one */
+};
+
+/* What a finished transfer achieved. Valid after zh_transfer_run() has returned. */
+struct zh_report {
+	uint32_t size;
+	uint32_t files_done;
+	uint32_t files_failed;
+	uint32_t verified;     /* 1: every file's digests were compared */
+	uint32_t durability;   /* enum zh_durability that was kept */
+	uint32_t streams;
+	uint32_t resent_leaves;
+	uint32_t pad;
+	uint64_t bytes;        /* sum of the sizes of the files done */
+	uint64_t elapsed_ns;   /* from run to the last acknowledgement */
+	struct zh_side_report sender;
+	struct zh_side_report receiver;
+	struct zh_plan send_plan;    /* of the largest file this side planned; strategy "" if none */
+	struct zh_plan receive_plan;
+	char limited_by[32];   /* "source disk", "sender CPU", "send buffer", "network", ... */
+	char limit_evidence[160];
+};
+
+/* One file that did not arrive. */
+struct zh_failure {
+	uint32_t size;
+	uint32_t pad;
+	struct zh_error error;
+};
+
+struct zh_transfer;
+
+/*
+ * A transfer of files between this host and a server. Strings in options are copied.
+ * Thread: run in one thread; progress and cancel from any, cancel also from a signal handler.
+ */
+ZH_API ZH_MUST_CHECK int zh_transfer_new(
+	const struct zh_transfer_options *options, struct zh_transfer **ret_transfer);
+/* Add a source: a local path (push) or a path under the server's root (pull). Before run. */
+ZH_API ZH_MUST_CHECK int zh_transfer_add(struct zh_transfer *transfer, const char *source);
+/* Returns an enum zh_outcome. ZH_OK: every file is acknowledged at the durability asked for. */
+ZH_API ZH_MUST_CHECK int zh_transfer_run(struct zh_transfer *transfer);
+ZH_API void zh_transfer_progress(const struct zh_transfer *transfer, struct zh_progress *ret_progress);
+ZH_API void zh_transfer_cancel(struct zh_transfer *transfer);
+/* The first error of the session; outcome ZH_OK when there was none. Lives as long as transfer. */
+ZH_API const struct zh_error *zh_transfer_error(const struct zh_transfer *transfer);
+/* Failed files by index, NULL past the last. At most 10,000 are kept; the report counts them all. */
+ZH_API const struct zh_failure *zh_transfer_failure_at(
+	const struct zh_transfer *transfer, size_t index);
+ZH_API const struct zh_report *zh_transfer_report(const struct zh_transfer *transfer);
+ZH_API void zh_transfer_free(struct zh_transfer *transfer);
+
+enum {
+	ZH_SERVE_ONCE = 1u << 16, /* end after the first session */
+	ZH_SERVE_READ_ONLY = 1u << 17,
+};
+
+struct zh_server_options {
+	uint32_t size;
+	uint32_t flags;       /* ZH_INSECURE, ZH_SERVE_ONCE, ZH_SERVE_READ_ONLY */
+	const char *root;     /* directory that everything happens under */
+	const char *key_file; /* NULL only with ZH_INSECURE */
+	const char *listen;   /* "ADDR:PORT", "[ADDR6]:PORT", ":PORT" or "ADDR"; port 0: any free one */
+	int32_t log_fd;       /* one line per event is written here; -1: none */
+	uint32_t grace_ms;    /* how long stop waits for running sessions; 0: 10 s */
+};
+
+static inline struct zh_server_options zh_server_options_default(void)
+{
+	struct zh_server_options o = { 0 };
+	o.size = sizeof(o);
+	o.log_fd = -1;
+	return o;
+}
+
+struct zh_server;
+
+/*
+ * A server. new binds and listens, so the address is known and connections queue from then on.
+ * On failure *ret_error (may be NULL) says what was wrong.
+ * run forks one process per session and returns an enum zh_outcome after stop (or after the first
+ * session with ZH_SERVE_ONCE: then the outcome of that session).
+ * Thread: run in one thread, before any other thread exists; stop from a signal handler or thread.
+ */
+ZH_API ZH_MUST_CHECK int zh_server_new(const struct zh_server_options *options,
+	struct zh_server **ret_server, struct zh_error *ret_error);
+ZH_API const char *zh_server_address(const struct zh_server *server);
+ZH_API ZH_MUST_CHECK int zh_server_run(struct zh_server *server);
+ZH_API void zh_server_stop(struct zh_server *server);
+ZH_API void zh_server_free(struct zh_server *server);
+
+/* Write a new random key to path, mode 0600; -EEXIST rather than replace a file. */
+ZH_API ZH_MUST_CHECK int zh_key_generate(const char *path);
+
+/* ---------------------------------------------------------------- 4: names and version --------- */
+
+/* One of the limits that a server keeps, for `zerohaul serve --limits`. */
+struct zh_limit {
+	const char *name;
+	const char *unit;
+	const char *meaning;
+	uint64_t value;
+};
+
+ZH_API const struct zh_limit *zh_limit_at(size_t index);
+/* "NOSPACE" for ZH_NOSPACE and so on; "UNKNOWN" for other numbers. */
+ZH_API const char *zh_outcome_name(int outcome);
+/* One line that explains an outcome, for manuals and listings. */
+ZH_API const char *zh_outcome_text(int outcome);
+ZH_API const char *zh_version(void);
+/* Put bytes (a name from a file system, say) as printable ASCII into out; always ends it. */
+ZH_API void zh_escape(const void *bytes, size_t length, char *ret_text, size_t cap);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* file.c - see file.h. */
+#include "kernel/file.h"
+
+#include "base/sys.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+
+#define XFS_MAGIC            0x58465342
+#define PAGE_BYTES           4096u
+#define DIRECT_ALIGN_ASSUMED 4096u /* where the kernel does not tell */
+
+static const struct filesystem_row {
+	long magic;
+	const char *name;
+	bool in_memory;
+} filesystem_rows[] = {
+	{ EXT4_SUPER_MAGIC, "ext4", false },
+	{ XFS_MAGIC, "xfs", false },
+	{ BTRFS_SUPER_MAGIC, "btrfs", false },
+	{ TMPFS_MAGIC, "tmpfs", true },
+	{ RAMFS_MAGIC, "ramfs", true },
+	{ NFS_SUPER_MAGIC, "nfs", false },
+	{ OVERLAYFS_SUPER_MAGIC, "overlay", false },
+	{ F2FS_SUPER_MAGIC, "f2fs", false },
+	{ FUSE_SUPER_MAGIC, "fuse", false },
+};
+
+static void name_filesystem(int fd, struct file_facts *facts)
+{
+	struct statfs fs;
+
+	TEXT_SET(facts->filesystem, "unknown");
+	if (sys_fstatfs(fd, &fs) < 0)
+		return;
+	(void)snprintf(
+		facts->filesystem, sizeof(facts->filesystem), "0x%lx", (unsigned long)fs.f_type);
+	for (size_t i = 0; i < ARRAY_LEN(filesystem_rows); i++)
+		if (filesystem_rows[i].magic == fs.f_type) {
+			TEXT_SET(facts->filesystem, filesystem_rows[i].name);
+			facts->in_memory = filesystem_rows[i].in_memory;
+		}
+}
+
+static uint64_t device_read_ahead(dev_t device)
+{
+	char path[64], text[24] = { 0 };
+	uint64_t kib = 0;
+	int fd;
+
+	(void)snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(device),
+		minor(device));
+	fd = sys_openat(AT_FDCWD, path, O_RDONLY, 0);
+	if (fd < 0)
+		return 0;
+	if (sys_read(fd, text, sizeof(text) - 1) > 0)
+		kib = strtoull(text, NULL, 10);
+	sys_close(fd);
+	return kib * KIB;
+}
+
+int32_t file_resident_permille(int fd, struct zh_extent extent)
+{
+	uint64_t pages = div_up(extent.offset % PAGE_BYTES + extent.length, PAGE_BYTES);
+	uint64_t resident;
+
+	if (extent.length == 0)
+		return -1;
+	if (sys_resident_pages(fd, extent.offset, extent.length, &resident) < 0)
+		return -1;
+	return (int32_t)(min_u64(resident, pages) * 1000 / pages);
+}
+
+static void direct_alignment(int fd, struct file_facts *facts)
+{
+	uint32_t memory = 0, offset = 0;
+	int r = sys_statx_dio(fd, &memory, &offset);
+
+	if (r == -EOPNOTSUPP && !facts->in_memory)
+		memory = offset = DIRECT_ALIGN_ASSUMED;
+	facts->direct_memory_align = memory;
+	facts->direct_offset_align = offset;
+}
+
+int file_facts(int fd, struct zh_extent extent, struct file_facts *ret_facts)
+{
+	struct file_facts facts = { .resident_permille = -1 };
+	struct stat st;
+	int flags;
+	int r = sys_fstat(fd, &st);
+
+	if (r < 0)
+		return r;
+	flags = sys_fcntl(fd, F_GETFL, 0);
+	if (flags < 0)
+		return flags;
+	facts.regular = S_ISREG(st.st_mode);
+	facts.append_only = flags & O_APPEND;
+	facts.size = (uint64_t)st.st_size;
+	name_filesystem(fd, &facts);
+	if (facts.regular) {
+		direct_alignment(fd, &facts);
+		facts.resident_permille = file_resident_permille(fd, extent);
+		facts.read_ahead_bytes = facts.in_memory ? 0 : device_read_ahead(st.st_dev);
+	}
+	*ret_facts = facts;
+	return 0;
+}
+
+int file_open_direct(int fd, enum zh_side side)
+{
+	return sys_reopen(fd, (side == ZH_SEND ? O_RDONLY : O_WRONLY) | O_DIRECT);
+}

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* channel.c - see channel.h. */
+#include "move/channel.h"
+
+#include "base/clock.h"
+#include "kernel/block.h"
+#include "kernel/file.h"
+#include "kernel/sock.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define RING_SLICE_MS    100 /* how soon an abort is noticed while a ring is waited for */
+#define RING_CANCEL_KIND 0xffu
+#define RING_BLOCKS_MOST 64
+
+/* Nanoseconds this thread was runnable without a CPU, from the scheduler; 0 where it does not tell.
+ */
+static uint64_t thread_run_delay_ns(void)
+{
+	char text[96] = { 0 };
+	uint64_t delay = 0;
+	int fd = sys_openat(AT_FDCWD, "/proc/thread-self/schedstat", O_RDONLY, 0);
+
+	if (fd < 0)
+		return 0;
+	if (sys_read(fd, text, sizeof(text) - 1) > 0) {
+		char *next;
+		(void)strtoull(text, &next, 10); /* time on the CPU */
+		delay = strtoull(next, NULL, 10);
+	}
+	sys_close(fd);
+	return delay;
+}
+
+void channel_open(struct channel *channel, enum zh_side side, int sock, int abort_fd, int stall_ms)
+{
+	memset(channel, 0, sizeof(*channel));
+	channel->side = side;
+	channel->sock = sock;
+	channel->abort_fd = abort_fd;
+	channel->stall_ms = stall_ms;
+	channel->file = channel->direct = -1;
+	channel->stats.size = sizeof(channel->stats);
+	channel->stats.side = side;
+	channel->opened_ns = channel->progress_ns = clock_now_ns();
+	channel->cpu_start_ns = clock_thread_cpu_ns();
+	channel->run_delay_start_ns = thread_run_delay_ns();
+	memcpy(channel->calls_start, sys_calls, sizeof(channel->calls_start));
+}
+
+static void channel_drop_direct(struct channel *channel)
+{
+	sys_close(channel->direct);
+	channel->direct = -1;
+}
+
+void channel_close(struct channel *channel)
+{
+	for (size_t i = 0; i < STRATEGY_MAX; i++) {
+		if (!channel->state[i])
+			continue;
+		strategy_at(i)->close(channel, channel->state[i]);
+		free(channel->state[i]);
+		channel->state[i] = NULL;
+	}
+	channel_drop_direct(channel);
+}
+
+static void *channel_state(struct channel *channel)
+{
+	return channel->state[strategy_index(channel->strategy)];
+}
+
+/* Makes strategy the one in use, opening it on its first use. */
+static int channel_use(struct channel *channel, const struct strategy *strategy)
+{
+	size_t index = strategy_index(strategy);
+	int r = 0;
+
+	channel->strategy = strategy;
+	if (!channel->state[index]) {
+		channel->state[index] = calloc(1, strategy->state_bytes);
+		if (!channel->state[index])
+			return -ENOMEM;
+		r = strategy->open(channel, channel->state[index]);
+		if (r < 0) {
+			strategy->close(channel, channel->state[index]);
+			free(channel->state[index]);
+			channel->state[index] = NULL;
+		}
+	}
+	return r;
+}
+
+/* Opening may also fail for want of memory that may be locked. */
+static bool open_was_refused(int r)
+{
+	return strategy_refusal(r) || r == -EACCES || r == -ENOMEM;
+}
+
+/* Takes the strategy's fallback. The caller is at a byte-exact boundary. Returns 0 or why not. */
+static int channel_demote(struct channel *channel, int why)
+{
+	const struct strategy *from = channel->strategy;
+	const char *to = from->pub.falls_back_to;
+	int r = (int)channel_fail(channel, CHANNEL_END_FILE, why);
+
+	while (to && !channel->no_fallback) {
+		const struct strategy *next = strategy_find(channel->side, to);
+		channel->stats.demotions++;
+		(void)snprintf(channel->stats.demotion, sizeof(channel->stats.demotion),
+			"%s -> %s: %s", from->pub.name, next->pub.name, strerrordesc_np(-why));
+		channel->pipe_bytes = channel->pipe_bytes ? channel->pipe_bytes : (uint32_t)MIB;
+		r = channel_use(channel, next);
+		if (r == 0 || !open_was_refused(r))
+			break;
+		to = next->pub.falls_back_to;
+	}
+	if (r == 0)
+		channel->failed = CHANNEL_END_NONE;
+	return r;
+}
+
+int channel_file(struct channel *channel, int file, const struct zh_plan *plan)
+{
+	const struct strategy *strategy = strategy_find(channel->side, plan->strategy);
+	int r = channel_settle(channel);
+
+	CHECK(strategy); /* a plan names nothing else */
+	channel_drop_direct(channel);
+	channel->file = file;
+	channel->chunk_bytes = plan->chunk_bytes;
+	channel->depth = plan->depth;
+	channel->pipe_bytes = plan->pipe_bytes;
+	channel->no_fallback = plan->no_fallback;
+	channel->offset = channel->end = channel->horizon = 0;
+	if (r < 0)
+		return r;
+	r = channel_use(channel, strategy);
+	if (r < 0 && open_was_refused(r))
+		r = channel_demote(channel, r);
+	return r < 0 ? (int)channel_fail(channel, CHANNEL_END_FILE, r) : 0;
+}
+
+bool channel_sees_data(const struct channel *channel)
+{
+	return channel->strategy->pub.sees_data;
+}
+
+/* How long a wait may last without a stall, for poll. */
+static int channel_patience_ms(const struct channel *channel)
+{
+	uint64_t waited_ms;
+
+	if (channel->stall_ms < 0)
+		return -1;
+	waited_ms = (clock_now_ns() - channel->progress_ns) / NS_PER_MS;
+	return waited_ms >= (uint64_t)channel->stall_ms ? 0 : channel->stall_ms - (int)waited_ms;
+}
+
+static int channel_wait_socket(struct channel *channel)
+{
+	bool sending = channel->side == ZH_SEND;
+	uint64_t start = clock_now_ns();
+	int r = sock_wait(channel->sock, sending ? POLLOUT : POLLIN, channel->abort_fd,
+		channel_patience_ms(channel));
+
+	channel->stats.agains++;
+	channel_note_wait(
+		channel, sending ? CHANNEL_WAIT_SPACE : CHANNEL_WAIT_DATA, clock_now_ns() - start);
+	return r;
+}
+
+int channel_ring_wait(struct channel *channel, struct ring *ring, enum channel_wait what)
+{
+	uint64_t start = clock_now_ns();
+	int r;
+
+	for (;;) {
+		r = ring_wait(ring, RING_SLICE_MS);
+		if (r != -ETIME)
+			break;
+		struct pollfd abort = { .fd = channel->abort_fd, .events = POLLIN };
+		if (channel->abort_fd >= 0 && sys_poll(&abort, 1, 0) > 0)
+			r = -ECANCELED;
+		else if (what != CHANNEL_WAIT_DISK && channel_patience_ms(channel) == 0)
+			r = -ETIMEDOUT;
+		if (r != -ETIME)
+			break;
+	}
+	channel_note_wait(channel, what, clock_now_ns() - start);
+	if (r < 0)
+		return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
+	return 0;
+}
+
+void channel_ring_quiesce(struct ring *ring, uint64_t target)
+{
+	struct ring_event event;
+
+	if (!ring)
+		return;
+	if (target && ring_in_flight(ring))
+		ring_cancel(ring, target, (uint64_t)RING_CANCEL_KIND << 48);
+	while (ring_in_flight(ring)) {
+		/* Memory the kernel may still write to cannot be given back: there is nothing but
+		 * to wait. */
+		IGNORE(ring_wait(ring, RING_SLICE_MS));
+		while (ring_reap(ring, &event, 1))
+			;
+	}
+}
+
+int channel_move(struct channel *channel, struct zh_extent extent, uint64_t horizon, bool more,
+	struct leaf_run *digest)
+{
+	bool corked = channel->cork && channel->side == ZH_SEND;
+	int r = 0;
+
+	channel->offset = extent.offset;
+	channel->end = extent.offset + extent.length;
+	channel->horizon = max_u64(horizon, channel->end);
+	channel->digest = digest;
+	channel->more = more;
+	channel->failed = CHANNEL_END_NONE;
+	channel->refused = false;
+	if (corked)
+		r = sock_cork(channel->sock, 1);
+	while (r == 0 && channel->offset < channel->end) {
+		ssize_t moved = channel->strategy->step(channel, channel_state(channel));
+		CHECK(moved != 0 && moved <= (ssize_t)(channel->end - channel->offset));
+		if (moved > 0) {
+			channel->offset += (uint64_t)moved;
+			channel->stats.bytes += (uint64_t)moved;
+			channel->progress_ns = clock_now_ns();
+		} else if (moved == -EAGAIN) {
+			r = channel_wait_socket(channel);
+			if (r < 0)
+				r = (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
+		} else if (channel->refused) {
+			channel->refused = false;
+			r = channel_demote(channel, (int)moved);
+		} else {
+			r = (int)moved;
+		}
+	}
+	if (corked && r == 0)
+		r = sock_cork(channel->sock, 0);
+	return r;
+}
+
+int channel_settle(struct channel *channel)
+{
+	if (!channel->strategy || !channel_state(channel))
+		return 0;
+	channel->failed = CHANNEL_END_NONE;
+	return channel->strategy->drain(channel, channel_state(channel));
+}
+
+static const uint8_t zeros[64 * KIB];
+
+int channel_zero(struct channel *channel, uint64_t bytes)
+{
+	while (bytes > 0) {
+		ssize_t r =
+			sys_send(channel->sock, zeros, min_u64(bytes, sizeof(zeros)), MSG_DONTWAIT);
+		if (r > 0) {
+			bytes -= (uint64_t)r;
+			channel->progress_ns = clock_now_ns();
+			continue;
+		}
+		if (r == -EAGAIN)
+			r = channel_wait_socket(channel);
+		if (r < 0)
+			return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
+	}
+	return 0;
+}
+
+int channel_skip(struct channel *channel, uint64_t bytes)
+{
+	while (bytes > 0) {
+		/* MSG_TRUNC on TCP throws the bytes away in the kernel. */
+		ssize_t r = sys_recv(
+			channel->sock, NULL, min_u64(bytes, MIB), MSG_TRUNC | MSG_DONTWAIT);
+		if (r > 0) {
+			bytes -= (uint64_t)r;
+			channel->progress_ns = clock_now_ns();
+			continue;
+		}
+		if (r == 0)
+			r = -ECONNRESET;
+		else if (r == -EAGAIN)
+			r = channel_wait_socket(channel);
+		if (r < 0)
+			return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
+	}
+	return 0;
+}
+
+void channel_note_idle(struct channel *channel, uint64_t ns)
+{
+	channel->idle_ns += ns;
+	channel->progress_ns = clock_now_ns();
+}
+
+void channel_note_wait(struct channel *channel, enum channel_wait what, uint64_t ns)
+{
+	if (what == CHANNEL_WAIT_SPACE)
+		channel->stats.wait_space_ns += ns;
+	else if (what == CHANNEL_WAIT_DATA)
+		channel->stats.wait_data_ns += ns;
+	/* Waiting for the disk is what remains: it also happens inside calls, where nobody can see
+	 * it. */
+}
+
+void channel_stats(struct channel *channel, struct zh_stats *ret_stats)
+{
+	struct zh_stats *stats = &channel->stats;
+	uint64_t accounted;
+
+	stats->elapsed_ns = clock_now_ns() - channel->opened_ns - channel->idle_ns;
+	stats->cpu_ns = clock_thread_cpu_ns() - channel->cpu_start_ns;
+	stats->wait_run_ns = thread_run_delay_ns() - channel->run_delay_start_ns;
+	accounted = stats->cpu_ns + stats->wait_run_ns + stats->wait_space_ns + stats->wait_data_ns;
+	stats->wait_disk_ns = stats->elapsed_ns > accounted ? stats->elapsed_ns - accounted : 0;
+	stats->chunk_bytes = channel->chunk_bytes;
+	if (channel->strategy)
+		TEXT_SET(stats->strategy, channel->strategy->pub.name);
+	for (size_t i = 0; i < SYS_CALL_COUNT; i++)
+		stats->calls[i] = sys_calls[i] - channel->calls_start[i];
+	sock_tcp(channel->sock, &stats->tcp);
+	*ret_stats = *stats;
+}
+
+ssize_t channel_fail(struct channel *channel, enum channel_end end, ssize_t error)
+{
+	if (channel->failed == CHANNEL_END_NONE)
+		channel->failed = end;
+	return error;
+}
+
+ssize_t channel_refuse(struct channel *channel, int error)
+{
+	channel->refused = true;
+	return error;
+}
+
+int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_bytes,
+	struct ring **ret_ring, struct block_pool *ret_pool)
+{
+	struct iovec buffer[RING_BLOCKS_MOST];
+	uint32_t block_bytes = (uint32_t)round_up(chunk_bytes, 4096);
+	int r;
+
+	CHECK(depth <= RING_BLOCKS_MOST);
+	r = ring_open(depth * 2, ret_ring);
+	if (r == 0)
+		r = block_pool_open(ret_pool, depth, block_bytes);
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < depth; i++)
+		buffer[i] = (struct iovec){ ret_pool->block[i].memory, block_bytes };
+	r = ring_register(*ret_ring, buffer, depth);
+	if (r < 0)
+		return r;
+	channel->stats.ring_flags = ring_setup_flags(*ret_ring);
+	channel->stats.registered = 1;
+	channel->stats.huge_pages = ret_pool->huge_pages;
+	channel->stats.depth = depth;
+	return 0;
+}
+
+int channel_direct(struct channel *channel)
+{
+	if (channel->direct < 0)
+		channel->direct = file_open_direct(channel->file, channel->side);
+	if (channel->direct >= 0)
+		channel->stats.direct = 1;
+	return channel->direct;
+}
+
+int channel_pwrite_all(struct channel *channel, const void *bytes, size_t length, uint64_t offset)
+{
+	const uint8_t *next = bytes;
+
+	while (length > 0) {
+		ssize_t r = sys_pwrite(channel->file, next, length, offset);
+		if (r <= 0) /* 0 for a non-zero length never happens on a regular file */
+			return (int)channel_fail(channel, CHANNEL_END_FILE, r < 0 ? r : -EIO);
+		if ((size_t)r < length)
+			channel->stats.shorts++;
+		next += r;
+		length -= (size_t)r;
+		offset += (uint64_t)r;
+	}
+	return 0;
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * channel.h - drives a strategy over one connected socket, for one thread. A channel lives as long
+ * as its connection and moves many extents of many files; it waits for the socket, notices stalls
+ * and aborts, demotes a strategy the kernel refuses, and keeps the account of where time went. What
+ * an extent means to two peers (frames, digests, commits) is the session's.
+ */
+#ifndef ZH_MOVE_CHANNEL_H
+#define ZH_MOVE_CHANNEL_H
+
+#include "base/leaf.h"
+#include "kernel/ring.h"
+#include "move/strategy.h"
+#include "base/sys.h"
+
+enum channel_end { CHANNEL_END_NONE, CHANNEL_END_FILE, CHANNEL_END_SOCKET };
+enum channel_wait { CHANNEL_WAIT_SPACE, CHANNEL_WAIT_DATA, CHANNEL_WAIT_DISK };
+
+struct block_pool;
+
+struct channel {
+	enum zh_side side;
+	int sock;     /* borrowed */
+	int abort_fd; /* borrowed, -1: none; readable: give up with -ECANCELED */
+	int stall_ms; /* -1: wait for ever */
+	bool cork;    /* hold small segments back within an extent */
+
+	/* the file in hand */
+	int file;   /* borrowed */
+	int direct; /* owned: the same file with O_DIRECT, -1: not opened */
+
+	/* how it is moved */
+	const struct strategy *strategy;
+	uint32_t chunk_bytes;
+	uint32_t depth;
+	uint32_t pipe_bytes;
+	bool no_fallback;
+
+	/* the extent in hand: [offset, end) is still to be moved */
+	uint64_t offset;
+	uint64_t end;
+	uint64_t horizon;        /* reading ahead is welcome up to here; >= end */
+	struct leaf_run *digest; /* NULL: nobody wants digests from here */
+	bool more;               /* something follows the extent on the wire at once */
+	enum channel_end failed; /* set with each error but -EAGAIN */
+	bool refused;            /* set with an error after which a fallback may go on at offset */
+
+	struct zh_stats stats;
+
+	/* private */
+	void *state[STRATEGY_MAX]; /* by strategy index, NULL: not opened */
+	uint64_t opened_ns;
+	uint64_t idle_ns;
+	uint64_t progress_ns; /* when the last byte moved */
+	uint64_t cpu_start_ns;
+	uint64_t run_delay_start_ns;
+	uint64_t calls_start[SYS_CALL_COUNT];
+};
+
+/* Starts the account. The calling thread owns the channel from here on. Cannot fail. */
+void channel_open(struct channel *channel, enum zh_side side, int sock, int abort_fd, int stall_ms);
+/* Closes every strategy that was opened. The socket stays the caller's. */
+void channel_close(struct channel *channel);
+
+/*
+ * Turns to another file, moved by plan. Settles the old one first and returns its late errors. file
+ * -1 with the plan's strategy "discard" is fine.
+ */
+int channel_file(struct channel *channel, int file, const struct zh_plan *plan) must_check;
+
+/*
+ * Moves one extent, all of it. digest (may be NULL) is fed by strategies that see the data; see
+ * channel_sees_data. horizon: end of what will be asked for next to each other, for reading ahead.
+ * Errors as step, and -ETIMEDOUT, -ECANCELED. After an error at the file's end, what is left of the
+ * extent can be made up for with channel_zero (sender) or channel_skip (receiver): channel->end -
+ * channel->offset bytes.
+ */
+int channel_move(struct channel *channel, struct zh_extent extent, uint64_t horizon, bool more,
+	struct leaf_run *digest) must_check;
+bool channel_sees_data(const struct channel *channel);
+
+/* Until the kernel holds nothing of ours: what was received is in the file. */
+int channel_settle(struct channel *channel) must_check;
+
+/* Sends zeros, or throws received bytes away: the stream stays in step when a file fails. */
+int channel_zero(struct channel *channel, uint64_t bytes) must_check;
+int channel_skip(struct channel *channel, uint64_t bytes) must_check;
+
+/* Time that the owner spent waiting beside the channel: for work (idle) or for the peer (data). */
+void channel_note_idle(struct channel *channel, uint64_t ns);
+void channel_note_wait(struct channel *channel, enum channel_wait what, uint64_t ns);
+
+/* Everything so far, TCP_INFO included. */
+void channel_stats(struct channel *channel, struct zh_stats *ret_stats);
+
+/* ------------------------------------------------------------------ for strategies -------------
+ */
+
+/* Remembers the end at which it failed and returns error. */
+ssize_t channel_fail(struct channel *channel, enum channel_end end, ssize_t error);
+/* The kernel will not do it this way, and offset is exact: the channel may take the fallback. */
+ssize_t channel_refuse(struct channel *channel, int error);
+/*
+ * A ring for depth blocks of chunk_bytes (rounded up to pages), the blocks registered with it in
+ * the order of their slots. On failure what was opened is in the outputs, for close.
+ */
+int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_bytes,
+	struct ring **ret_ring, struct block_pool *ret_pool) must_check;
+/* The O_DIRECT descriptor of the file in hand, opened on first use; negative errno. */
+int channel_direct(struct channel *channel) must_check;
+/* Waits for a completion of the ring; notices aborts and stalls. */
+int channel_ring_wait(
+	struct channel *channel, struct ring *ring, enum channel_wait what) must_check;
+/* Cancels the operation target (0: none), then waits until nothing is in flight. For close. */
+void channel_ring_quiesce(struct ring *ring, uint64_t target);
+/* Writes all of it to the file through the page cache. */
+int channel_pwrite_all(
+	struct channel *channel, const void *bytes, size_t length, uint64_t offset) must_check;
+
+#endif

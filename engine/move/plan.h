@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan.h - facts in, plan out. plan_make is pure; plan_gather asks the kernel. */
+#ifndef ZH_MOVE_PLAN_H
+#define ZH_MOVE_PLAN_H
+
+#include "kernel/facts.h"
+#include "zerohaul.h"
+
+/*
+ * Decides how to move the extent. Every strategy of the side gets a verdict. A wish that is not
+ * admitted is replaced by its fallback, or refused under no_fallback. The plan names an admitted
+ * strategy when 0 is returned. Errors: -EINVAL unknown wish, or not admitted and no_fallback.
+ */
+int plan_make(const struct facts *facts, struct zh_plan *ret_plan) must_check;
+
+/* Gathers facts for a file and a socket (-1: assumed). Errors: what fstat and fcntl report. */
+int plan_gather(enum zh_side side, int file, int sock, struct zh_extent extent,
+	struct facts *ret_facts) must_check;
+
+#endif

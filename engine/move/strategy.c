@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* strategy.c - the table of all strategies, in order of preference for listings. */
+#include "move/strategy.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+static const struct strategy *const strategies[] = {
+	&sendfile_send,
+	&splice_send,
+	&uring_copy_send,
+	&copy_send,
+	&uring_direct_recv,
+	&splice_recv,
+	&copy_recv,
+	&discard_recv,
+};
+
+_Static_assert(ARRAY_LEN(strategies) <= STRATEGY_MAX, "STRATEGY_MAX is too small");
+_Static_assert(ARRAY_LEN(strategies) <= ZH_PLAN_VERDICTS, "ZH_PLAN_VERDICTS is too small");
+
+const struct strategy *strategy_at(size_t index)
+{
+	return index < ARRAY_LEN(strategies) ? strategies[index] : NULL;
+}
+
+ZH_API const struct zh_strategy *zh_strategy_at(size_t index)
+{
+	return index < ARRAY_LEN(strategies) ? &strategies[index]->pub : NULL;
+}
+
+const struct strategy *strategy_find(enum zh_side side, const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(strategies); i++)
+		if (strategies[i]->pub.side == side && strcmp(strategies[i]->pub.name, name) == 0)
+			return strategies[i];
+	return NULL;
+}
+
+size_t strategy_index(const struct strategy *strategy)
+{
+	size_t i = 0;
+
+	while (strategies[i] != strategy)
+		i++;
+	return i;
+}
+
+int strategy_open_nothing(struct channel *channel, void *state)
+{
+	(void)channel;
+	(void)state;
+	return 0;
+}
+
+int strategy_drain_nothing(struct channel *channel, void *state)
+{
+	(void)channel;
+	(void)state;
+	return 0;
+}
+
+void strategy_close_nothing(struct channel *channel, void *state)
+{
+	(void)channel;
+	(void)state;
+}
+
+bool strategy_refusal(int error)
+{
+	return error == -EINVAL || error == -EOPNOTSUPP || error == -ENOSYS || error == -EPERM;
+}
+
+int strategy_refuse(char *ret_reason, size_t cap, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(ret_reason, cap, format, arguments);
+	va_end(arguments);
+	return -1;
+}
+
+uint32_t strategy_chunk(const struct facts *facts, uint32_t preferred_bytes, uint32_t most_bytes)
+{
+	return facts->chunk_bytes ? (uint32_t)min_u64(facts->chunk_bytes, most_bytes)
+				  : preferred_bytes;
+}
+
+uint32_t strategy_depth(const struct facts *facts, uint32_t preferred, uint32_t most)
+{
+	return facts->depth ? (uint32_t)min_u64(facts->depth, most) : preferred;
+}
+
+int strategy_needs_ring(const struct facts *facts, char *ret_reason, size_t cap)
+{
+	if (!facts->host.ring)
+		return strategy_refuse(ret_reason, cap, "io_uring is refused: %s",
+			strerrordesc_np(-facts->host.ring_error));
+	if (!facts->host.ring_registers)
+		return strategy_refuse(ret_reason, cap, "8 MiB of buffers cannot be registered: %s",
+			strerrordesc_np(-facts->host.register_error));
+	return 0;
+}
+
+int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap)
+{
+	if (!facts->host.splice)
+		return strategy_refuse(ret_reason, cap, "splice is refused");
+	if (facts->host.pipe_bytes < 64 * KIB)
+		return strategy_refuse(ret_reason, cap, "the largest pipe granted is %u bytes",
+			facts->host.pipe_bytes);
+	return 0;
+}

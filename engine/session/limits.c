@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* limits.c - the limits of limits.h with the words that explain them. */
+#include "session/limits.h"
+
+#include "zerohaul.h"
+
+static const struct zh_limit limit_rows[] = {
+	{ "handshake-time", "ms", "from accept to the last proof, whatever arrives",
+		LIMIT_HANDSHAKE_MS },
+	{ "pending-connections", "connections", "that have not proved their key",
+		LIMIT_PENDING_CONNECTIONS },
+	{ "pending-per-source", "connections", "of those, from one address",
+		LIMIT_PENDING_PER_SOURCE },
+	{ "handshake-bytes", "bytes", "read from a peer before its proof", LIMIT_HANDSHAKE_BYTES },
+	{ "sessions", "sessions", "at the same time, one process each", LIMIT_SESSIONS },
+	{ "streams", "connections", "that carry data in one session", LIMIT_STREAMS },
+	{ "open-ids", "files", "announced and not yet settled", LIMIT_OPEN_IDS },
+	{ "initial-credit", "ids", "below this may be used before the first CREDIT",
+		LIMIT_INITIAL_CREDIT },
+	{ "file-size", "bytes", "of one file", LIMIT_FILE_BYTES },
+	{ "depth", "components", "of a path that a client names", LIMIT_DEPTH },
+	{ "name-length", "bytes", "of one component of a name", LIMIT_NAME_BYTES },
+	{ "data-frame", "bytes", "that one DATA frame carries", LIMIT_DATA_BYTES },
+	{ "resends", "times", "one leaf is sent again after a wrong digest", LIMIT_RESENDS },
+	{ "ping-after", "ms", "of silence on the control connection", LIMIT_PING_MS },
+	{ "idle-time", "ms", "of silence before the peer counts as gone", LIMIT_IDLE_MS },
+	{ "stall-time", "ms", "over which owed data must keep the stall rate", LIMIT_STALL_MS },
+	{ "stall-rate", "bytes/s", "least rate of a peer that owes data", LIMIT_STALL_BYTES_PER_S },
+	{ "log-lines", "lines/s", "of errors that one source address can cause",
+		LIMIT_LOG_LINES_PER_S },
+};
+
+ZH_API const struct zh_limit *zh_limit_at(size_t index)
+{
+	return index < ARRAY_LEN(limit_rows) ? &limit_rows[index] : NULL;
+}

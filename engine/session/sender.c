@@ -1,0 +1,653 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sender.c - see sender.h.
+ *
+ * The control thread announces files (as many as may be open at once), and takes NEED, NAK, ACK and
+ * ERR. Stream threads take work from the schedule, one DATA frame at a time. Whichever thread
+ * settles the last byte that was asked for sends END. A source stays open until its
+ * acknowledgement.
+ */
+#include "session/sender.h"
+
+#include "base/clock.h"
+#include "session/schedule.h"
+#include "store/digest.h"
+
+#include <errno.h>
+
+#define OPEN_MOST  64        /* files announced and not yet acknowledged */
+#define DATA_BYTES (8 * MIB) /* of one DATA frame; a leaf's multiple */
+#define NAKS_KEPT  64        /* different leaves of one file that may be re-sent */
+
+struct departure {
+	uint64_t id;
+	enum departure_state state;
+	struct source source;
+	struct zh_plan plan;
+	char *path;
+	char name[LIMIT_NAME_BYTES + 1];
+	int dir;
+	int beneath;
+	uint64_t unsent; /* bytes asked for and not yet settled */
+	uint32_t frames; /* DATA frames being sent now */
+	struct leaf_sum sum;
+	struct digest root; /* as in the last END */
+	struct {
+		uint64_t offset;
+		uint32_t count;
+	} nak[NAKS_KEPT];
+	uint32_t nak_count;
+	bool counted; /* done or failed, and told so */
+};
+
+struct sender {
+	struct session *session;
+	pthread_cond_t work; /* with session->lock */
+	struct schedule schedule;
+	struct departure **file; /* by id - 1 */
+	size_t count;
+	size_t cap;
+	size_t next;     /* to be announced */
+	size_t open;     /* announced, not settled */
+	size_t settled;  /* done or failed */
+	uint64_t credit; /* ids below this may be used */
+	bool no_more;
+};
+
+static const struct session_role_ops sender_ops;
+
+int sender_new(struct session *session, struct sender **ret_sender)
+{
+	struct sender *sender = calloc(1, sizeof(*sender));
+
+	if (!sender)
+		return -ENOMEM;
+	sender->session = session;
+	sender->credit = LIMIT_INITIAL_CREDIT;
+	(void)pthread_cond_init(&sender->work, NULL);
+	session->role = ROLE_SENDER;
+	session->ops = &sender_ops;
+	session->role_state = sender;
+	*ret_sender = sender;
+	return 0;
+}
+
+static void departure_free(struct departure *departure)
+{
+	source_close(&departure->source);
+	if (departure->beneath)
+		sys_close(departure->dir);
+	free(departure->path);
+	free(departure);
+}
+
+void sender_free(struct sender *sender)
+{
+	if (!sender)
+		return;
+	for (size_t i = 0; i < sender->count; i++)
+		departure_free(sender->file[i]);
+	free(sender->file);
+	schedule_fini(&sender->schedule);
+	(void)pthread_cond_destroy(&sender->work);
+	free(sender);
+}
+
+int sender_add(struct sender *sender, int dir, const char *path, int beneath, const char *name)
+{
+	struct departure *departure = calloc(1, sizeof(*departure));
+
+	if (departure)
+		departure->path = strdup(path);
+	if (sender->count == sender->cap) {
+		struct departure **grown =
+			reallocarray(sender->file, sender->cap + 64, sizeof(struct departure *));
+		if (grown) {
+			sender->file = grown;
+			sender->cap += 64;
+		}
+	}
+	if (!departure || !departure->path || sender->count == sender->cap) {
+		if (departure)
+			free(departure->path);
+		free(departure);
+		return -ENOMEM;
+	}
+	departure->source.fd = -1;
+	departure->dir = dir;
+	departure->beneath = beneath;
+	TEXT_SET(departure->name, name);
+	sender->file[sender->count++] = departure;
+	departure->id = sender->count;
+	atomic_fetch_add(&sender->session->files_known, 1);
+	return 0;
+}
+
+void sender_no_more(struct sender *sender)
+{
+	sender->no_more = true;
+}
+
+static void departure_advance(struct departure *departure, enum departure_state to)
+{
+	CHECK(departure_may_follow(departure->state, to));
+	departure->state = to;
+}
+
+/* NULL: no such file was announced. Locked. */
+static struct departure *find(struct sender *sender, uint64_t id)
+{
+	return id >= 1 && id <= sender->next ? sender->file[id - 1] : NULL;
+}
+
+static bool is_settled(const struct departure *departure)
+{
+	return departure->state == DEPARTURE_DONE || departure->state == DEPARTURE_FAILED;
+}
+
+/* The file is over; its source is closed once no stream uses it. Locked. */
+static void settle(struct sender *sender, struct departure *departure, enum departure_state to)
+{
+	departure_advance(departure, to);
+	schedule_drop(&sender->schedule, departure->id);
+	sender->settled++;
+	sender->open--;
+	if (departure->frames == 0)
+		source_close(&departure->source);
+}
+
+/* Fails one file for the reason in error; tell: the receiver has to hear of it. */
+static int fail_file(
+	struct sender *sender, struct departure *departure, const struct zh_error *error, bool tell)
+{
+	struct session *session = sender->session;
+	bool mine;
+
+	(void)pthread_mutex_lock(&session->lock);
+	mine = !is_settled(departure);
+	if (mine)
+		settle(sender, departure, DEPARTURE_FAILED);
+	(void)pthread_mutex_unlock(&session->lock);
+	if (!mine)
+		return 0;
+	session_file_failed(session, departure->name, strlen(departure->name), error);
+	return tell ? session_send_err(session, departure->id, error) : 0;
+}
+
+/* ------------------------------------------------------------------ announcing -----------------
+ */
+
+static int announce(struct sender *sender, struct departure *departure)
+{
+	struct session *session = sender->session;
+	uint8_t bytes[512];
+	struct wire_file file = {
+		.size = departure->source.size,
+		.mtime_s = departure->source.mtime_s,
+		.mtime_ns = departure->source.mtime_ns,
+		.mode = departure->source.mode,
+		.name_length = (uint8_t)strlen(departure->name),
+	};
+	int length;
+
+	TEXT_SET(file.name, departure->name);
+	length = wire_build_file(&file, bytes, sizeof(bytes));
+	CHECK(length > 0);
+	struct frame frame = {
+		.type = FRAME_FILE, .length = (uint32_t)length, .id = departure->id
+	};
+	atomic_fetch_add(&session->bytes_known, departure->source.size);
+	return session_send(session, &frame, bytes);
+}
+
+/* Opens, plans and announces the next file. One that cannot be opened fails and is not announced.
+ */
+static int announce_next(struct sender *sender)
+{
+	struct session *session = sender->session;
+	struct departure *departure = sender->file[sender->next];
+	struct zh_error error;
+	int r;
+
+	err_init(&error);
+	r = source_open(
+		departure->dir, departure->path, departure->beneath, &departure->source, &error);
+	if (r == 0 && departure->source.size > LIMIT_FILE_BYTES)
+		r = err_set(&error, ZH_LIMIT, EFBIG, "open source", "the file is too large");
+	if (r == 0) {
+		r = session_plan(
+			session, departure->source.fd, departure->source.size, &departure->plan);
+		if (r < 0)
+			(void)err_set(&error, r == -EINVAL ? ZH_CONFIG : ZH_SRC_IO, r, "plan",
+				"the strategy cannot be used: %s", departure->plan.reason);
+	}
+	(void)pthread_mutex_lock(&session->lock);
+	sender->next++;
+	sender->open++;
+	(void)pthread_mutex_unlock(&session->lock);
+	if (r < 0)
+		return fail_file(sender, departure, &error, true);
+	return announce(sender, departure);
+}
+
+static int sender_pump(struct session *session)
+{
+	struct sender *sender = session->role_state;
+
+	if (session->state != SESSION_OPEN)
+		return 0;
+	while (sender->next < sender->count && sender->next + 1 < sender->credit) {
+		bool room;
+		(void)pthread_mutex_lock(&session->lock);
+		room = sender->open < OPEN_MOST;
+		(void)pthread_mutex_unlock(&session->lock);
+		if (!room)
+			return 0;
+		int r = announce_next(sender);
+		if (r < 0)
+			return r;
+	}
+	(void)pthread_mutex_lock(&session->lock);
+	bool done = sender->no_more && sender->settled == sender->count;
+	(void)pthread_mutex_unlock(&session->lock);
+	return done;
+}
+
+/* ------------------------------------------------------------------ ending a file --------------
+ */
+
+/* All that was asked for is on its way: tell the root, unless the source has changed under us. */
+static int send_end(struct sender *sender, struct departure *departure)
+{
+	struct session *session = sender->session;
+	struct zh_error error;
+	uint8_t bytes[64];
+	int r = source_unchanged(&departure->source);
+
+	if (r < 0) {
+		err_init(&error);
+		(void)err_set(&error, r == -ESTALE ? ZH_SRC_CHANGED : ZH_SRC_IO,
+			r == -ESTALE ? 0 : r, "send", "the source changed while it was sent");
+		return fail_file(sender, departure, &error, true);
+	}
+	struct wire_end end = {
+		.root = departure->root,
+		.size = departure->source.size,
+		.mtime_s = departure->source.mtime_s,
+		.mtime_ns = departure->source.mtime_ns,
+	};
+	int length = wire_build_end(&end, bytes, sizeof(bytes));
+	CHECK(length > 0);
+	struct frame frame = { .type = FRAME_END, .length = (uint32_t)length, .id = departure->id };
+	return session_send(session, &frame, bytes);
+}
+
+/* True when END is due; the state moves so that only one thread sends it. Locked. */
+static bool end_is_due(struct departure *departure)
+{
+	if (departure->state != DEPARTURE_SENDING || departure->unsent > 0 || departure->frames > 0)
+		return false;
+	departure_advance(departure, DEPARTURE_ENDED);
+	departure->root = leaf_root(&departure->sum, departure->source.size);
+	return true;
+}
+
+/* ------------------------------------------------------------------ a stream -------------------
+ */
+
+struct stream_work {
+	struct sender *sender;
+	struct link *link;
+	struct channel *channel;
+	struct digester digester;
+	struct leaf_run run;
+	struct digest digest[DATA_BYTES / LEAF_BYTES];
+	uint64_t file_id; /* that the channel is turned to */
+};
+
+/* Waits for work. NULL: there will be none. */
+static struct departure *take_work(struct stream_work *work, struct schedule_work *ret_piece)
+{
+	struct sender *sender = work->sender;
+	struct session *session = sender->session;
+	struct departure *departure = NULL;
+	uint64_t start = clock_now_ns();
+
+	(void)pthread_mutex_lock(&session->lock);
+	while (!session->aborted && !session->finishing && !departure) {
+		if (schedule_next(&sender->schedule, DATA_BYTES, ret_piece)) {
+			departure = find(sender, ret_piece->id);
+			departure->frames++;
+		} else {
+			(void)pthread_cond_wait(&sender->work, &session->lock);
+		}
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	channel_note_idle(work->channel, clock_now_ns() - start);
+	return departure;
+}
+
+static int send_sum(struct stream_work *work, const struct schedule_work *piece, size_t digests,
+	enum zh_outcome void_reason)
+{
+	uint8_t bytes[sizeof(work->digest)];
+	struct frame sum = { .type = FRAME_SUM, .id = piece->id, .offset = piece->extent.offset };
+	int length;
+
+	if (void_reason != ZH_OK) {
+		sum.flags = SUM_VOID;
+		length = wire_build_void(void_reason, bytes, sizeof(bytes));
+	} else {
+		length = wire_build_digests(work->digest, digests, bytes, sizeof(bytes));
+	}
+	CHECK(length >= 0);
+	sum.length = (uint32_t)length;
+	return link_send(work->link, &sum, bytes);
+}
+
+static int describe_source_error(struct zh_error *error, int r, uint64_t offset)
+{
+	err_init(error);
+	error->offset = offset;
+	return err_set(error, err_of_source(r), r, "read source",
+		r == -ENODATA ? "the source has become shorter" : "the source cannot be read");
+}
+
+/*
+ * One DATA frame with its SUM. An error of the source leaves the stream in step: zeros make up for
+ * what is missing and the SUM says VOID. Returns an error of the connection only.
+ */
+static int send_piece(struct stream_work *work, struct departure *departure,
+	const struct schedule_work *piece, size_t *ret_digests, struct zh_error *ret_source_error)
+{
+	struct channel *channel = work->channel;
+	const struct zh_extent extent = piece->extent;
+	bool full = work->sender->session->setup.verify == ZH_VERIFY_FULL;
+	struct frame data = {
+		.type = FRAME_DATA,
+		.length = (uint32_t)extent.length,
+		.id = piece->id,
+		.offset = extent.offset,
+	};
+	int file_error = 0;
+	int r;
+
+	if (work->file_id != piece->id) {
+		file_error = channel_file(channel, departure->source.fd, &departure->plan);
+		work->file_id = piece->id;
+	}
+	bool sees = full && file_error == 0 && channel_sees_data(channel);
+	if (full && !sees && file_error == 0)
+		file_error =
+			digester_read(&work->digester, departure->source.fd, extent, work->digest);
+	r = link_send(work->link, &data, NULL);
+	if (r < 0)
+		return r;
+	if (sees)
+		leaf_run_begin(&work->run, extent.offset, work->digest, ARRAY_LEN(work->digest));
+	channel->offset = extent.offset;
+	channel->end = extent.offset + extent.length;
+	if (file_error == 0) {
+		r = channel_move(channel, extent, piece->horizon, true, sees ? &work->run : NULL);
+		if (r < 0 && channel->failed != CHANNEL_END_FILE)
+			return r;
+		file_error = r;
+	}
+	if (file_error < 0) {
+		(void)describe_source_error(ret_source_error, file_error, channel->offset);
+		r = channel_zero(channel, channel->end - channel->offset);
+		if (r < 0)
+			return r;
+	}
+	*ret_digests = !full ? 0 : sees ? leaf_run_end(&work->run) : leaf_count(extent.length);
+	return send_sum(work, piece, *ret_digests, (enum zh_outcome)ret_source_error->outcome);
+}
+
+/* The account of a sent piece. Returns an error of the connection only. */
+static int finish_piece(struct stream_work *work, struct departure *departure,
+	const struct schedule_work *piece, size_t digests, const struct zh_error *source_error)
+{
+	struct sender *sender = work->sender;
+	struct session *session = sender->session;
+	bool due;
+
+	(void)pthread_mutex_lock(&session->lock);
+	departure->frames--;
+	departure->unsent -= piece->extent.length;
+	for (size_t i = 0; i < digests; i++)
+		leaf_sum_add(
+			&departure->sum, piece->extent.offset / LEAF_BYTES + i, &work->digest[i]);
+	if (is_settled(departure) && departure->frames == 0)
+		source_close(&departure->source);
+	due = !err_is_set(source_error) && end_is_due(departure);
+	(void)pthread_mutex_unlock(&session->lock);
+	atomic_fetch_add(&session->bytes_moved, piece->extent.length);
+	if (err_is_set(source_error))
+		return fail_file(sender, departure, source_error, true);
+	return due ? send_end(sender, departure) : 0;
+}
+
+static int stream_loop(struct stream_work *work)
+{
+	struct session *session = work->sender->session;
+	struct schedule_work piece;
+	struct departure *departure;
+
+	while ((departure = take_work(work, &piece))) {
+		struct zh_error source_error;
+		size_t digests = 0;
+		int r;
+		err_init(&source_error);
+		r = send_piece(work, departure, &piece, &digests, &source_error);
+		if (r < 0)
+			return session_fail_link(session, r, "data connection");
+		r = finish_piece(work, departure, &piece, digests, &source_error);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int sender_stream(struct session *session, struct link *link, struct channel *channel)
+{
+	struct stream_work *work = calloc(1, sizeof(*work));
+	int r = work ? 0 : -ENOMEM;
+
+	if (r == 0) {
+		work->sender = session->role_state;
+		work->link = link;
+		work->channel = channel;
+		r = digester_init(&work->digester);
+		if (r == 0)
+			r = leaf_run_init(&work->run);
+		if (r == 0)
+			r = stream_loop(work);
+		else
+			r = session_failf(session, ZH_INTERNAL, r, "data connection", "no memory");
+		leaf_run_fini(&work->run);
+		digester_fini(&work->digester);
+		channel->stats.digest_bytes += work->run.total + work->digester.run.total;
+	} else {
+		r = session_failf(session, ZH_INTERNAL, r, "data connection", "no memory");
+	}
+	free(work);
+	return r;
+}
+
+/* ------------------------------------------------------------------ frames ---------------------
+ */
+
+static int proto(struct session *session, const char *what)
+{
+	return session_failf(session, ZH_PROTO, 0, "control connection", "%s", what);
+}
+
+static int frame_need(struct sender *sender, struct departure *departure, const struct frame *frame)
+{
+	struct session *session = sender->session;
+	struct zh_extent *range = calloc(WIRE_RANGES_MAX, sizeof(*range));
+	size_t count = 0;
+	bool due = false;
+	int r = range ? 0 : -ENOMEM;
+
+	if (r == 0)
+		r = wire_parse_ranges(
+			session->control.payload, frame->length, range, WIRE_RANGES_MAX, &count);
+	(void)pthread_mutex_lock(&session->lock);
+	if (r == 0 && departure->state == DEPARTURE_ANNOUNCED) {
+		departure_advance(departure, DEPARTURE_SENDING);
+		for (size_t i = 0; i < count && r == 0; i++) {
+			if (range[i].offset % LEAF_BYTES != 0 ||
+				!range_fits(
+					range[i].offset, range[i].length, departure->source.size))
+				r = -EPROTO;
+			else
+				r = schedule_add(&sender->schedule, departure->id, range[i], false);
+			departure->unsent += range[i].length;
+		}
+		due = r == 0 && end_is_due(departure);
+		(void)pthread_cond_broadcast(&sender->work);
+	} else if (r == 0 && departure->state != DEPARTURE_FAILED) {
+		r = -EPROTO;
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	free(range);
+	if (r == -ENOMEM)
+		return session_failf(session, ZH_INTERNAL, r, "NEED", "no memory");
+	if (r < 0)
+		return proto(session, "NEED asks for what is not there");
+	return due ? send_end(sender, departure) : 0;
+}
+
+/* Counts a NAK of one leaf. False: it has been re-sent often enough. */
+static bool nak_allowed(struct departure *departure, uint64_t offset)
+{
+	uint32_t i = 0;
+
+	while (i < departure->nak_count && departure->nak[i].offset != offset)
+		i++;
+	if (i == departure->nak_count) {
+		if (i == NAKS_KEPT)
+			return false;
+		departure->nak_count++;
+		departure->nak[i].offset = offset;
+		departure->nak[i].count = 0;
+	}
+	return ++departure->nak[i].count <= LIMIT_RESENDS;
+}
+
+static int frame_nak(struct sender *sender, struct departure *departure, const struct frame *frame)
+{
+	struct session *session = sender->session;
+	uint64_t size = departure->source.size;
+	struct wire_nak nak;
+	int r = 0;
+
+	if (wire_parse_nak(session->control.payload, frame->length, &nak) < 0 ||
+		frame->offset % LEAF_BYTES != 0 || frame->offset >= size)
+		return proto(session, "NAK for what was not sent");
+	struct zh_extent leaf = { frame->offset, min_u64(LEAF_BYTES, size - frame->offset) };
+	(void)pthread_mutex_lock(&session->lock);
+	if (departure->state == DEPARTURE_ENDED)
+		departure_advance(departure, DEPARTURE_SENDING);
+	if (departure->state == DEPARTURE_SENDING) {
+		if (nak_allowed(departure, frame->offset))
+			r = schedule_add(&sender->schedule, departure->id, leaf, true);
+		else
+			r = -EPROTO;
+		departure->unsent += leaf.length;
+		leaf_sum_remove(&departure->sum, frame->offset / LEAF_BYTES, &nak.claimed);
+		(void)pthread_cond_broadcast(&sender->work);
+	} else if (departure->state != DEPARTURE_FAILED) {
+		r = -EPROTO;
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	if (r == -ENOMEM)
+		return session_failf(session, ZH_INTERNAL, r, "NAK", "no memory");
+	if (r < 0)
+		return proto(session, "a leaf is refused too often");
+	atomic_fetch_add(&session->resent_leaves, 1);
+	return 0;
+}
+
+static int frame_ack(struct sender *sender, struct departure *departure, const struct frame *frame)
+{
+	struct session *session = sender->session;
+	bool durable = session->setup.durability == ZH_DURABLE_FULL;
+	struct digest root;
+	size_t count = 0;
+	bool right, ended;
+
+	if (wire_parse_digests(session->control.payload, frame->length, &root, 1, &count) < 0 ||
+		count != 1)
+		return proto(session, "malformed ACK");
+	(void)pthread_mutex_lock(&session->lock);
+	ended = departure->state == DEPARTURE_ENDED;
+	right = ended && digest_equal(&root, &departure->root) &&
+		(!durable || frame->flags & ACK_DURABLE);
+	if (right)
+		settle(sender, departure, DEPARTURE_DONE);
+	(void)pthread_mutex_unlock(&session->lock);
+	if (right)
+		session_file_done(session, departure->source.size);
+	return right ? 0
+		     : proto(session, ended ? "ACK with another root or less than asked for"
+					    : "ACK before END");
+}
+
+static int frame_err(struct sender *sender, struct departure *departure, const struct frame *frame)
+{
+	struct wire_err wire;
+	struct zh_error error;
+
+	if (wire_parse_err(sender->session->control.payload, frame->length, &wire) < 0)
+		return proto(sender->session, "malformed ERR");
+	session_error_from_wire(&wire, &error);
+	return fail_file(sender, departure, &error, false);
+}
+
+static int frame_credit(struct sender *sender, const struct frame *frame)
+{
+	sender->credit = max_u64(sender->credit, frame->id); /* two threads may give in turn */
+	return 0;
+}
+
+static int sender_frame(struct session *session, const struct frame *frame)
+{
+	struct sender *sender = session->role_state;
+	struct departure *departure;
+
+	if (frame->type == FRAME_CREDIT)
+		return frame_credit(sender, frame);
+	departure = find(sender, frame->id);
+	if (!departure)
+		return proto(session, "a frame for a file that was not announced");
+	switch (frame->type) {
+	case FRAME_NEED:
+		return frame_need(sender, departure, frame);
+	case FRAME_NAK:
+		return frame_nak(sender, departure, frame);
+	case FRAME_ACK:
+		return frame_ack(sender, departure, frame);
+	case FRAME_ERR:
+		return frame_err(sender, departure, frame);
+	default:
+		return proto(session, "unexpected frame");
+	}
+}
+
+static void sender_wake(struct session *session)
+{
+	struct sender *sender = session->role_state;
+
+	(void)pthread_mutex_lock(&session->lock);
+	(void)pthread_cond_broadcast(&sender->work);
+	(void)pthread_mutex_unlock(&session->lock);
+}
+
+static const struct session_role_ops sender_ops = {
+	.frame = sender_frame,
+	.pump = sender_pump,
+	.stream = sender_stream,
+	.wake = sender_wake,
+};

@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* serve.c - see serve.h. */
+#include "session/serve.h"
+
+#include "kernel/sock.h"
+#include "session/receiver.h"
+#include "session/sender.h"
+#include "session/session.h"
+#include "store/root.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+struct served {
+	const struct serve *serve;
+	struct session session;
+	struct sender *sender;
+	struct receiver *receiver;
+	int place; /* directory that files go to; owned unless it is the root */
+};
+
+int serve_pass(int socket, int fd, const uint8_t hello[HELLO_BYTES])
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	uint8_t payload[HELLO_BYTES];
+	struct iovec iov = { .iov_base = payload, .iov_len = HELLO_BYTES };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+	ssize_t r;
+
+	memcpy(payload, hello, HELLO_BYTES);
+	rights->cmsg_level = SOL_SOCKET;
+	rights->cmsg_type = SCM_RIGHTS;
+	rights->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(rights), &fd, sizeof(int));
+	r = sys_sendmsg(socket, &message, MSG_DONTWAIT);
+	return r < 0 ? (int)r : 0;
+}
+
+/* Takes one passed connection. -ECONNRESET: the listener is gone. */
+static int serve_take(int socket, int *ret_fd, uint8_t ret_hello[HELLO_BYTES])
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec iov = { .iov_base = ret_hello, .iov_len = HELLO_BYTES };
+	struct msghdr message = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.bytes,
+		.msg_controllen = sizeof(control.bytes),
+	};
+	ssize_t r = sys_recvmsg(socket, &message, MSG_DONTWAIT);
+	const struct cmsghdr *rights;
+
+	if (r < 0)
+		return (int)r;
+	rights = CMSG_FIRSTHDR(&message);
+	if (r == 0)
+		return -ECONNRESET;
+	if (r != HELLO_BYTES || !rights || rights->cmsg_type != SCM_RIGHTS)
+		return -EBADMSG;
+	memcpy(ret_fd, CMSG_DATA(rights), sizeof(int));
+	return 0;
+}
+
+/* A data connection has come. A bad one is closed and does not disturb the session. */
+static int on_listener(struct session *session, int listener)
+{
+	uint8_t bytes[HELLO_BYTES];
+	struct hello hello;
+	int fd = -1;
+	int r;
+
+	r = serve_take(listener, &fd, bytes);
+	if (r == -EAGAIN)
+		return 0;
+	if (r < 0)
+		return session_failf(session, ZH_CANCELLED, 0, "serve", "the server is ending");
+	if (wire_parse_hello(bytes, &hello) < 0 || hello.intent != session->handshake.intent) {
+		sys_close(fd);
+		return 0;
+	}
+	r = session_add_stream(session, fd, hello.data_index, bytes);
+	if (r == -EINVAL)
+		session_log(session, "a data connection too many was closed");
+	return r == -ECANCELED ? r : 0;
+}
+
+/* ------------------------------------------------------------------ places ---------------------
+ */
+
+/* The last but one component's directory, and the last component. Both outputs set on success. */
+static int walk_to_parent(
+	int root, const struct wire_path *path, int *ret_directory, char *ret_name)
+{
+	int directory = root;
+	const char *name;
+	uint8_t length;
+	size_t at = 0;
+
+	ret_name[0] = '\0';
+	for (unsigned i = 0; wire_path_next(path, &at, &name, &length); i++) {
+		memcpy(ret_name, name, length);
+		ret_name[length] = '\0';
+		if (i + 1 == path->count)
+			break;
+		int next = root_enter(directory, ret_name);
+		if (directory != root)
+			sys_close(directory);
+		if (next < 0)
+			return next;
+		directory = next;
+	}
+	*ret_directory = directory;
+	return 0;
+}
+
+static int send_place(struct session *session, uint64_t id, enum root_kind kind, uint64_t size)
+{
+	static const uint8_t place_of_kind[] = {
+		[ROOT_ABSENT] = PLACE_ABSENT,
+		[ROOT_DIRECTORY] = PLACE_DIRECTORY,
+		[ROOT_FILE] = PLACE_FILE,
+		[ROOT_OTHER] = PLACE_OTHER,
+	};
+	struct wire_place_info place = { .kind = place_of_kind[kind], .size = size };
+	uint8_t bytes[32];
+	int length = wire_build_place(&place, bytes, sizeof(bytes));
+	struct frame frame = { .type = FRAME_PLACE, .id = id };
+
+	CHECK(length > 0);
+	frame.length = (uint32_t)length;
+	return session_send(session, &frame, bytes);
+}
+
+/* Push: where files shall go. The directory is kept. */
+static int place_destination(struct served *served, const struct wire_path *path,
+	bool must_be_directory, struct zh_error *err, enum root_kind *ret_kind)
+{
+	int root = served->serve->root;
+	char name[LIMIT_NAME_BYTES + 1];
+	uint64_t size;
+	int directory;
+	int r = walk_to_parent(root, path, &directory, name);
+
+	if (r < 0)
+		return err_set(err, err_of_destination(r), r, "destination",
+			"a directory on the way to the destination");
+	*ret_kind = ROOT_DIRECTORY;
+	if (path->count > 0) {
+		r = root_look(directory, name, ret_kind, &size);
+		if (r == 0 && *ret_kind == ROOT_DIRECTORY) {
+			int inner = root_enter(directory, name);
+			if (directory != root)
+				sys_close(directory);
+			directory = inner;
+			r = inner < 0 ? inner : 0;
+		} else if (r == 0 && must_be_directory) {
+			r = -ENOTDIR;
+		}
+	}
+	if (r < 0) {
+		if (directory >= 0 && directory != root)
+			sys_close(directory);
+		return err_set(err, err_of_destination(r), r, "destination",
+			"the destination cannot be used");
+	}
+	served->place = directory;
+	r = receiver_place(served->receiver, directory, NULL);
+	return r < 0 ? err_set(err, ZH_DST_IO, r, "destination", "cannot be examined") : 0;
+}
+
+/* Pull: a file that is wanted. */
+static int place_source(struct served *served, const struct wire_path *path, struct zh_error *err,
+	enum root_kind *ret_kind, uint64_t *ret_size)
+{
+	int root = served->serve->root;
+	char name[LIMIT_NAME_BYTES + 1];
+	int directory;
+	int r = walk_to_parent(root, path, &directory, name);
+
+	if (r < 0)
+		return err_set(err, err_of_source(r), r, "open source", "a directory on the way");
+	*ret_kind = ROOT_DIRECTORY;
+	if (path->count > 0)
+		r = root_look(directory, name, ret_kind, ret_size);
+	if (r < 0)
+		(void)err_set(err, err_of_source(r), r, "open source", "cannot look");
+	else if (*ret_kind == ROOT_ABSENT)
+		(void)err_set(err, ZH_SRC_GONE, ENOENT, "open source", "the source");
+	else if (*ret_kind == ROOT_DIRECTORY)
+		(void)err_set(err, ZH_USAGE, EISDIR, "open source", "the source");
+	else if (*ret_kind == ROOT_OTHER)
+		(void)err_set(err, ZH_USAGE, 0, "open source",
+			"the source is a link or a special file, which are not sent");
+	if (directory == root) /* the sender opens the file later, in a directory that it owns */
+		directory = sys_fcntl(root, F_DUPFD_CLOEXEC, 0);
+	if (!err_is_set(err) && sender_add(served->sender, directory, name, 1, name) < 0)
+		(void)err_set(err, ZH_INTERNAL, ENOMEM, "open source", "no memory");
+	if (err_is_set(err))
+		sys_close(directory);
+	return err_is_set(err) ? -ECANCELED : 0;
+}
+
+/* Answers one WANT. 1: it was the last. */
+static int answer_want(struct served *served, const struct frame *want)
+{
+	struct session *session = &served->session;
+	enum root_kind kind = ROOT_ABSENT;
+	struct wire_path path;
+	struct zh_error error;
+	uint64_t size = 0;
+	int r;
+
+	err_init(&error);
+	if (wire_parse_path(session->control.payload, want->length, &path) < 0)
+		return session_failf(session, ZH_PROTO, 0, "WANT", "malformed path");
+	if (served->receiver && served->place != served->serve->root)
+		return session_failf(session, ZH_PROTO, 0, "WANT", "a push has one destination");
+	r = served->receiver
+		    ? place_destination(served, &path, want->flags & WANT_DIRECTORY, &error, &kind)
+		    : place_source(served, &path, &error, &kind, &size);
+	if (r < 0)
+		r = session_send_err(session, want->id, &error);
+	else
+		r = send_place(session, want->id, kind, size);
+	if (r < 0)
+		return r;
+	return (want->flags & WANT_LAST) != 0;
+}
+
+static int placing(struct served *served)
+{
+	struct session *session = &served->session;
+	struct frame frame;
+	int r;
+
+	do {
+		r = link_recv(&session->control, &frame, (int)LIMIT_IDLE_MS);
+		if (r < 0)
+			return session_fail_link(
+				session, r == -EAGAIN ? -ETIMEDOUT : r, "control connection");
+		if (frame.type == FRAME_PING) {
+			struct frame pong = { .type = FRAME_PONG, .id = frame.id };
+			r = session_send(session, &pong, NULL);
+			continue;
+		}
+		if (frame.type != FRAME_WANT)
+			return session_failf(session, ZH_PROTO, 0, "control connection",
+				"%s is not expected now", wire_name(frame.type));
+		r = answer_want(served, &frame);
+	} while (r == 0);
+	return r < 0 ? r : 0;
+}
+
+/* ------------------------------------------------------------------ setting up -----------------
+ */
+
+static void take_setup(struct session *session, const struct wire_setup *setup)
+{
+	session->setup = *setup;
+	TEXT_SET(session->strategy, setup->strategy);
+	session->sock = zh_sockopts_default();
+	session->sock.nagle = setup->nagle;
+	session->sock.sndbuf_bytes = setup->sndbuf_bytes;
+	session->sock.rcvbuf_bytes = setup->rcvbuf_bytes;
+	session->sock.notsent_lowat_bytes = setup->notsent_lowat_bytes;
+	session->sock.pacing_bytes_per_s = setup->pacing_bytes_per_s;
+	TEXT_SET(session->sock.congestion, setup->congestion);
+}
+
+static int receive_setup(struct served *served)
+{
+	struct session *session = &served->session;
+	bool push = served->serve->intent == HELLO_PUSH;
+	struct wire_setup setup;
+	struct frame frame;
+	int r = link_recv(&session->control, &frame, (int)LIMIT_HANDSHAKE_MS);
+
+	if (r < 0)
+		return session_fail_link(
+			session, r == -EAGAIN ? -ETIMEDOUT : r, "control connection");
+	if (frame.type != FRAME_SETUP ||
+		wire_parse_setup(session->control.payload, frame.length, &setup) < 0 ||
+		setup.direction != (push ? ZH_PUSH : ZH_PULL))
+		return session_failf(session, ZH_PROTO, 0, "SETUP", "malformed or missing");
+	take_setup(session, &setup);
+	if (push && served->serve->read_only)
+		return session_failf(session, ZH_POLICY, 0, "SETUP", "this server is read-only");
+	if (setup.strategy[0] && !strategy_find(push ? ZH_RECEIVE : ZH_SEND, setup.strategy))
+		return session_failf(session, ZH_CONFIG, 0, "SETUP",
+			"this server has no strategy '%s'", setup.strategy);
+	if (strcmp(setup.strategy, "discard") == 0 &&
+		(setup.verify != ZH_VERIFY_NONE || setup.durability != ZH_DURABLE_NONE))
+		return session_failf(session, ZH_CONFIG, 0, "SETUP",
+			"'discard' stores nothing: it needs --verify=none --durability=none");
+	r = push ? receiver_new(session, served->serve->root, false, &served->receiver)
+		 : sender_new(session, &served->sender);
+	return r < 0 ? session_failf(session, ZH_INTERNAL, r, "SETUP", "no memory") : 0;
+}
+
+static int serve_all(struct served *served)
+{
+	struct session *session = &served->session;
+	int r = receive_setup(served);
+
+	if (r < 0)
+		return r;
+	session->state = SESSION_PLACING;
+	r = placing(served);
+	if (r < 0)
+		return r;
+	if (served->sender)
+		sender_no_more(served->sender);
+	session->state = SESSION_OPEN;
+	return session_run(session, served->serve->listener, on_listener);
+}
+
+static void log_result(struct session *session, bool push)
+{
+	const struct zh_error *error = &session->error;
+	uint32_t done = atomic_load(&session->files_done);
+	uint32_t failed = atomic_load(&session->files_failed);
+
+	if (err_is_set(error))
+		session_log(session, "session failed: %s: %s (%s)", error->stage, error->text,
+			zh_outcome_name(error->outcome));
+	session_log(session, "%s: %u files, %llu bytes, %u failed", push ? "received" : "sent",
+		done, (unsigned long long)session->done_bytes, failed);
+}
+
+int serve_session(const struct serve *serve, int fd)
+{
+	static const char authenticated = SERVE_AUTHENTICATED;
+	struct served *served = calloc(1, sizeof(*served));
+	struct zh_error error;
+	struct session *session;
+	int r;
+
+	if (!served) {
+		sys_close(fd);
+		return ZH_INTERNAL;
+	}
+	session = &served->session;
+	served->serve = serve;
+	served->place = serve->root;
+	err_init(&error);
+	r = session_init(session, END_SERVER, fd);
+	session->log_fd = serve->log_fd;
+	if (r == 0) {
+		session->handshake.kind = HELLO_CONTROL;
+		session->handshake.auth = serve->auth;
+		session->handshake.intent = serve->intent;
+		session->handshake.key = serve->key;
+		memcpy(session->handshake.session, serve->session, SESSION_ID_BYTES);
+		session_begin_report(session);
+		r = handshake_accept(&session->control, &session->handshake, serve->hello, &error);
+		if (r < 0)
+			(void)session_fail(session, &error);
+	}
+	if (r == 0) {
+		IGNORE(sys_write(serve->listener, &authenticated, 1)); /* gone: we end anyway */
+		r = serve_all(served);
+		/* A failure before session_run has not been told to the client yet. */
+		if (r < 0 && session->state < SESSION_OPEN) {
+			session->control.abort_fd = -1;
+			IGNORE(session_send_err(session, 0, &session->error));
+		}
+	}
+	log_result(session, serve->intent == HELLO_PUSH);
+	r = session->error.outcome;
+	if (r == ZH_OK && atomic_load(&session->files_failed) > 0)
+		r = ZH_PARTIAL;
+	receiver_free(served->receiver);
+	sender_free(served->sender);
+	if (served->place != serve->root)
+		sys_close(served->place);
+	session_fini(session);
+	free(served);
+	return r;
+}

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session.c - see session.h. */
+#include "session/session.h"
+
+#include "base/clock.h"
+#include "base/stats.h"
+#include "kernel/file.h"
+#include "kernel/probe.h"
+#include "kernel/sock.h"
+#include "move/plan.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+#define FAILURES_KEPT 10000
+
+int session_init(struct session *session, enum session_end end, int fd)
+{
+	int r;
+
+	memset(session, 0, sizeof(*session));
+	err_init(&session->error);
+	session->end = end;
+	session->log_fd = -1;
+	session->control.fd = -1;
+	(void)pthread_mutex_init(&session->send_lock, NULL);
+	(void)pthread_mutex_init(&session->lock, NULL);
+	session->abort_fd = sys_eventfd();
+	if (session->abort_fd < 0) {
+		sys_close(fd);
+		return session->abort_fd;
+	}
+	r = link_init(&session->control, fd, session->abort_fd);
+	if (r < 0)
+		return r;
+	sock_peer_text(fd, session->peer, sizeof(session->peer));
+	sock_facts(fd, &session->route);
+	return 0;
+}
+
+void session_fini(struct session *session)
+{
+	link_fini(&session->control);
+	sys_close(session->abort_fd);
+	auth_wipe(&session->handshake.secret, sizeof(session->handshake.secret));
+	free(session->failure);
+	(void)pthread_mutex_destroy(&session->send_lock);
+	(void)pthread_mutex_destroy(&session->lock);
+}
+
+static void session_wake_all(struct session *session)
+{
+	sys_eventfd_signal(session->abort_fd);
+	if (session->ops)
+		session->ops->wake(session);
+}
+
+int session_fail(struct session *session, const struct zh_error *error)
+{
+	bool first;
+
+	(void)pthread_mutex_lock(&session->lock);
+	first = !session->aborted;
+	session->aborted = true;
+	if (!err_is_set(&session->error)) {
+		session->error = *error;
+		if (!session->error.peer[0])
+			TEXT_SET(session->error.peer, session->peer);
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	if (first)
+		session_wake_all(session);
+	return -ECANCELED;
+}
+
+int session_failf(struct session *session, enum zh_outcome outcome, int errnum, const char *stage,
+	const char *format, ...)
+{
+	struct zh_error error;
+	char text[sizeof(error.text)];
+	va_list arguments;
+
+	err_init(&error);
+	va_start(arguments, format);
+	(void)vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	(void)err_set(&error, outcome, errnum, stage, "%s", text);
+	return session_fail(session, &error);
+}
+
+int session_fail_link(struct session *session, int r, const char *what)
+{
+	if (r == -ECANCELED && atomic_load(&session->cancelled))
+		return session_failf(session, ZH_CANCELLED, 0, what, "cancelled");
+	return session_failf(session, err_of_socket(r), r, what, "%s",
+		r == -ECONNRESET ? "the peer closed the connection" : "the connection broke");
+}
+
+void session_cancel(struct session *session)
+{
+	atomic_store(&session->cancelled, true);
+	sys_eventfd_signal(session->abort_fd);
+}
+
+int session_send(struct session *session, const struct frame *frame, const void *payload)
+{
+	int r;
+
+	(void)pthread_mutex_lock(&session->send_lock);
+	r = link_send(&session->control, frame, payload);
+	(void)pthread_mutex_unlock(&session->send_lock);
+	return r < 0 ? session_fail_link(session, r, "control connection") : 0;
+}
+
+int session_send_err(struct session *session, uint64_t id, const struct zh_error *error)
+{
+	uint8_t bytes[512];
+	struct wire_err wire = {
+		.outcome = (uint16_t)error->outcome,
+		.errnum = (uint16_t)error->errnum,
+	};
+	int length;
+
+	TEXT_SET(wire.stage, error->stage);
+	TEXT_SET(wire.text, error->text);
+	length = wire_build_err(&wire, bytes, sizeof(bytes));
+	CHECK(length > 0);
+	struct frame frame = { .type = FRAME_ERR, .length = (uint32_t)length, .id = id };
+	return session_send(session, &frame, bytes);
+}
+
+void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_error)
+{
+	err_init(ret_error);
+	ret_error->outcome = wire->outcome;
+	ret_error->errnum = wire->errnum;
+	ret_error->at_peer = 1;
+	TEXT_SET(ret_error->stage, wire->stage);
+	TEXT_SET(ret_error->text, wire->text);
+}
+
+void session_file_done(struct session *session, uint64_t size)
+{
+	atomic_fetch_add(&session->files_done, 1);
+	(void)pthread_mutex_lock(&session->lock);
+	session->done_bytes += size;
+	(void)pthread_mutex_unlock(&session->lock);
+}
+
+void session_file_failed(
+	struct session *session, const char *name, size_t name_length, const struct zh_error *error)
+{
+	struct zh_failure failure = { .size = sizeof(failure), .error = *error };
+	struct zh_failure *grown;
+
+	err_file(&failure.error, name, name_length, error->offset);
+	atomic_fetch_add(&session->files_failed, 1);
+	session_log(session, "%s failed: %s (%s, %s)", failure.error.file, failure.error.text,
+		zh_outcome_name(failure.error.outcome),
+		failure.error.at_peer ? "said by the peer" : "here");
+	(void)pthread_mutex_lock(&session->lock);
+	if (session->failure_count < FAILURES_KEPT) {
+		grown = reallocarray(
+			session->failure, session->failure_count + 1, sizeof(*session->failure));
+		if (grown) { /* without memory the count alone tells */
+			session->failure = grown;
+			session->failure[session->failure_count++] = failure;
+		}
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+}
+
+void session_keep_plan(struct session *session, const struct zh_plan *plan, uint64_t size)
+{
+	(void)pthread_mutex_lock(&session->lock);
+	if (!session->plan.strategy[0] || size > session->plan_size) {
+		session->plan = *plan;
+		session->plan_size = size;
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+}
+
+int session_plan(struct session *session, int file, uint64_t size, struct zh_plan *ret_plan)
+{
+	struct facts facts = {
+		.side = session->role == ROLE_SENDER ? ZH_SEND : ZH_RECEIVE,
+		.extent = { 0, size },
+		.sock = session->route,
+		.chunk_bytes = session->setup.chunk_bytes,
+		.no_fallback = session->setup.no_fallback,
+	};
+	int r = file >= 0 ? file_facts(file, facts.extent, &facts.file) : 0;
+
+	if (r < 0)
+		return r;
+	probe_host(&facts.host);
+	TEXT_SET(facts.strategy, session->strategy);
+	r = plan_make(&facts, ret_plan);
+	if (r == 0)
+		session_keep_plan(session, ret_plan, size);
+	return r;
+}
+
+/* ------------------------------------------------------------------ streams --------------------
+ */
+
+static int stream_handshake(struct session_stream *stream, struct link *link, struct zh_error *err)
+{
+	const struct session *session = stream->session;
+	struct handshake handshake = {
+		.kind = HELLO_DATA,
+		.auth = session->handshake.auth,
+		.intent = session->handshake.intent,
+		.data_index = stream->index,
+		.secret = session->handshake.secret,
+	};
+	int r;
+
+	memcpy(handshake.session, session->handshake.session, sizeof(handshake.session));
+	r = stream->has_hello ? handshake_accept(link, &handshake, stream->hello, err)
+			      : handshake_connect(link, &handshake, err);
+	auth_wipe(&handshake.secret, sizeof(handshake.secret));
+	return r;
+}
+
+static void stream_account(struct session *session, struct channel *channel)
+{
+	struct zh_stats stats;
+
+	channel_stats(channel, &stats);
+	(void)pthread_mutex_lock(&session->lock);
+	stats_add(&session->mine.stats, &stats);
+	(void)pthread_mutex_unlock(&session->lock);
+}
+
+static void *stream_main(void *argument)
+{
+	struct session_stream *stream = argument;
+	struct session *session = stream->session;
+	enum zh_side side = session->role == ROLE_SENDER ? ZH_SEND : ZH_RECEIVE;
+	struct link *link = malloc(sizeof(*link));
+	struct channel channel;
+	struct zh_error error;
+	int r;
+
+	err_init(&error);
+	if (!link) {
+		sys_close(stream->fd);
+		(void)session_failf(session, ZH_INTERNAL, ENOMEM, "data connection", "no memory");
+		return NULL;
+	}
+	r = link_init(link, stream->fd, session->abort_fd);
+	if (r < 0)
+		(void)err_set(&error, ZH_INTERNAL, r, "data connection", "cannot be set up");
+	if (r == 0)
+		r = stream_handshake(stream, link, &error);
+	if (r == 0)
+		r = sock_apply(link->fd, &session->sock, &error);
+	if (r < 0) {
+		(void)session_fail(session, &error);
+	} else {
+		channel_open(&channel, side, link->fd, session->abort_fd, (int)LIMIT_STALL_MS);
+		channel.cork = session->sock.nagle == ZH_NAGLE_CORK;
+		IGNORE(session->ops->stream(
+			session, link, &channel)); /* it has failed the session */
+		stream_account(session, &channel);
+		channel_close(&channel);
+	}
+	link_fini(link);
+	free(link);
+	return NULL;
+}
+
+int session_add_stream(struct session *session, int fd, uint32_t index, const uint8_t *hello)
+{
+	struct session_stream *stream;
+	int r;
+
+	if (index >= session->setup.streams || session->stream[index].started) {
+		sys_close(fd);
+		return -EINVAL;
+	}
+	stream = &session->stream[index];
+	stream->session = session;
+	stream->fd = fd;
+	stream->index = index;
+	stream->has_hello = hello != NULL;
+	if (hello)
+		memcpy(stream->hello, hello, HELLO_BYTES);
+	r = pthread_create(&stream->thread, NULL, stream_main, stream);
+	if (r != 0) {
+		sys_close(fd);
+		return session_failf(session, ZH_INTERNAL, r, "data connection", "no thread");
+	}
+	stream->started = true;
+	session->stream_count++;
+	return 0;
+}
+
+void session_join_streams(struct session *session)
+{
+	(void)pthread_mutex_lock(&session->lock);
+	session->finishing = true;
+	(void)pthread_mutex_unlock(&session->lock);
+	session->ops->wake(session);
+	for (uint32_t i = 0; i < LIMIT_STREAMS; i++)
+		if (session->stream[i].started) {
+			(void)pthread_join(session->stream[i].thread, NULL);
+			session->stream[i].started = false;
+		}
+}
+
+/* ------------------------------------------------------------------ control thread -------------
+ */
+
+static int frame_ping(struct session *session, const struct frame *frame)
+{
+	struct frame pong = { .type = FRAME_PONG, .id = frame->id };
+	return session_send(session, &pong, NULL);
+}
+
+static int frame_err_session(struct session *session, const struct frame *frame)
+{
+	struct wire_err wire;
+	struct zh_error error;
+
+	if (wire_parse_err(session->control.payload, frame->length, &wire) < 0)
+		return session_failf(session, ZH_PROTO, 0, "ERR", "malformed");
+	session_error_from_wire(&wire, &error);
+	return session_fail(session, &error);
+}
+
+static int frame_bye(struct session *session, const struct frame *frame)
+{
+	struct zh_side_report report;
+
+	if (wire_parse_bye(session->control.payload, frame->length, &report) < 0)
+		return session_failf(session, ZH_PROTO, 0, "BYE", "malformed");
+	(void)pthread_mutex_lock(&session->lock);
+	session->theirs = report;
+	(void)pthread_mutex_unlock(&session->lock);
+	return 0;
+}
+
+static int send_bye(struct session *session)
+{
+	uint8_t bytes[WIRE_BYE_BYTES];
+	int length;
+
+	session_join_streams(session);
+	session_end_report(session);
+	length = wire_build_bye(&session->mine, bytes, sizeof(bytes));
+	CHECK(length > 0);
+	struct frame bye = { .type = FRAME_BYE, .length = (uint32_t)length };
+	return session_send(session, &bye, bytes);
+}
+
+static int dispatch(struct session *session, const struct frame *frame, bool *ret_bye)
+{
+	if (!session_may_receive(
+		    session->end, session->role, session->state, (enum frame_type)frame->type))
+		return session_failf(session, ZH_PROTO, 0, "control connection",
+			"%s is not expected now", wire_name(frame->type));
+	switch (frame->type) {
+	case FRAME_PING:
+		return frame_ping(session, frame);
+	case FRAME_PONG:
+		return 0;
+	case FRAME_BYE:
+		*ret_bye = true;
+		return frame_bye(session, frame);
+	case FRAME_ERR:
+		if (frame->id == 0)
+			return frame_err_session(session, frame);
+		return session->ops->frame(session, frame);
+	default:
+		return session->ops->frame(session, frame);
+	}
+}
+
+/* Waits for one frame while looking after the extra descriptor and liveness. -EAGAIN: go round. */
+static int receive_one(struct session *session, struct frame *ret_frame, int extra_fd,
+	int (*on_extra)(struct session *session, int extra_fd), uint64_t *heard_ns)
+{
+	uint64_t silent_ms = (clock_now_ns() - *heard_ns) / NS_PER_MS;
+	struct pollfd set[3] = {
+		{ .fd = session->control.fd, .events = POLLIN },
+		{ .fd = session->abort_fd, .events = POLLIN },
+		{ .fd = extra_fd, .events = POLLIN },
+	};
+	int r;
+
+	if (silent_ms >= LIMIT_IDLE_MS)
+		return -ETIMEDOUT;
+	r = sys_poll(set, 3, (int)LIMIT_PING_MS);
+	if (r < 0)
+		return r == -EINTR ? -EAGAIN : r;
+	if (set[1].revents)
+		return -ECANCELED;
+	if (set[2].revents) {
+		r = on_extra(session, extra_fd);
+		return r < 0 ? r : -EAGAIN;
+	}
+	if (r == 0) {
+		struct frame ping = { .type = FRAME_PING };
+		r = session_send(session, &ping, NULL);
+		return r < 0 ? r : -EAGAIN;
+	}
+	r = link_recv(&session->control, ret_frame, 0);
+	if (r == 0)
+		*heard_ns = clock_now_ns();
+	return r;
+}
+
+static int control_loop(struct session *session, int extra_fd,
+	int (*on_extra)(struct session *session, int extra_fd))
+{
+	uint64_t heard_ns = clock_now_ns();
+	bool said_bye = false, heard_bye = false;
+	struct frame frame;
+	int r;
+
+	while (!(said_bye && heard_bye)) {
+		r = said_bye ? 0 : session->ops->pump(session);
+		if (r < 0)
+			return r;
+		if (r == 1 || (heard_bye && !said_bye)) {
+			session->state = SESSION_CLOSING;
+			said_bye = true;
+			r = send_bye(session);
+			if (r < 0)
+				return r;
+			continue;
+		}
+		r = receive_one(session, &frame, extra_fd, on_extra, &heard_ns);
+		if (r == -EAGAIN)
+			continue;
+		if (r < 0)
+			return session_fail_link(session, r, "control connection");
+		r = dispatch(session, &frame, &heard_bye);
+		if (r < 0)
+			return r;
+	}
+	session->state = SESSION_CLOSED;
+	return 0;
+}
+
+int session_run(struct session *session, int extra_fd,
+	int (*on_extra)(struct session *session, int extra_fd))
+{
+	int r = control_loop(session, extra_fd, on_extra);
+
+	if (r < 0 && session->control.mac_out) {
+		/* The peer hears why, unless it told us or the connection is gone. */
+		bool tell = !session->error.at_peer && session->error.outcome != ZH_NET;
+		session->control.abort_fd = -1;
+		if (tell)
+			IGNORE(session_send_err(session, 0, &session->error));
+	}
+	session_join_streams(session);
+	session_end_report(session);
+	return r;
+}
+
+/* ------------------------------------------------------------------ the account ----------------
+ */
+
+static uint64_t time_ns(struct timeval t)
+{
+	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_usec * 1000;
+}
+
+static void read_usage(struct zh_side_report *ret_report)
+{
+	struct rusage usage = { 0 };
+
+	(void)getrusage(RUSAGE_SELF, &usage); /* cannot fail for SELF */
+	ret_report->cpu_user_ns = time_ns(usage.ru_utime);
+	ret_report->cpu_sys_ns = time_ns(usage.ru_stime);
+	ret_report->max_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;
+	ret_report->voluntary_switches = (uint64_t)usage.ru_nvcsw;
+	ret_report->involuntary_switches = (uint64_t)usage.ru_nivcsw;
+}
+
+void session_begin_report(struct session *session)
+{
+	session->started_ns = clock_now_ns();
+	read_usage(&session->mine);
+}
+
+void session_end_report(struct session *session)
+{
+	struct zh_side_report now = { 0 };
+	struct zh_side_report *mine = &session->mine;
+
+	if (mine->valid)
+		return;
+	read_usage(&now);
+	mine->cpu_user_ns = now.cpu_user_ns - mine->cpu_user_ns;
+	mine->cpu_sys_ns = now.cpu_sys_ns - mine->cpu_sys_ns;
+	mine->voluntary_switches = now.voluntary_switches - mine->voluntary_switches;
+	mine->involuntary_switches = now.involuntary_switches - mine->involuntary_switches;
+	mine->max_rss_bytes = now.max_rss_bytes;
+	mine->disk_ns = atomic_load(&session->disk_ns);
+	mine->valid = 1;
+}
+
+void session_log(const struct session *session, const char *format, ...)
+{
+	char line[1024];
+	va_list arguments;
+	int used;
+
+	if (session->log_fd < 0)
+		return;
+	used = snprintf(line, sizeof(line), "%s: ", session->peer);
+	va_start(arguments, format);
+	used += vsnprintf(line + used, sizeof(line) - (size_t)used - 1, format, arguments);
+	va_end(arguments);
+	used = (int)min_u64((uint64_t)used, sizeof(line) - 2);
+	line[used++] = '\n';
+	IGNORE(sys_write(
+		session->log_fd, line, (size_t)used)); /* a full log loses lines, not files */
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * session.h - one authenticated conversation, the same on both sides: a control connection driven
+ * by the thread that runs the session, data connections with a thread each, the first error of all
+ * of them, liveness and totals. What a frame means for files is the sender's and the receiver's.
+ *
+ * Threads. The control thread alone receives on the control connection; any thread may send on it
+ * through session_send. Everything below `lock` in the struct is guarded by it. When a session
+ * fails, abort_fd becomes readable and every wait of every thread ends with -ECANCELED.
+ */
+#ifndef ZH_SESSION_SESSION_H
+#define ZH_SESSION_SESSION_H
+
+#include "kernel/facts.h"
+#include "move/channel.h"
+#include "session/handshake.h"
+#include "session/link.h"
+#include "session/states.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct session;
+
+/* What a role does with a session's threads. */
+struct session_role_ops {
+	/* One frame of the control connection, allowed by the state table. 0 or failed with error
+	 * set. */
+	int (*frame)(struct session *session, const struct frame *frame);
+	/* Before each wait of the control thread. 0, or 1: this side is done, say BYE. */
+	int (*pump)(struct session *session);
+	/* The work of one data connection, after its handshake. 0 when its work is over. */
+	int (*stream)(struct session *session, struct link *link, struct channel *channel);
+	/* Wakes whatever waits inside the role, after the session has failed or is finished. */
+	void (*wake)(struct session *session);
+};
+
+struct session_stream {
+	struct session *session;
+	pthread_t thread;
+	bool started;
+	int fd; /* taken over by the thread */
+	uint32_t index;
+	bool has_hello; /* server: the client's HELLO, read by the listener */
+	uint8_t hello[HELLO_BYTES];
+};
+
+struct session {
+	enum session_end end;
+	enum session_role role;
+	const struct session_role_ops *ops;
+	void *role_state;
+	struct link control;
+	int abort_fd; /* owned eventfd */
+	int log_fd;   /* -1: none */
+	struct handshake handshake;
+	struct wire_setup setup;
+	struct zh_sockopts sock;    /* for data connections */
+	char strategy[ZH_NAME_CAP]; /* wish for this side, "": none */
+	char peer[64];
+	enum session_state state;
+	struct sock_facts route;
+	uint64_t started_ns;
+
+	_Atomic uint64_t bytes_moved;
+	_Atomic uint64_t bytes_known;
+	_Atomic uint32_t files_known;
+	_Atomic uint32_t files_done;
+	_Atomic uint32_t files_failed;
+	_Atomic uint32_t resent_leaves;
+	_Atomic uint64_t disk_ns; /* allocating, syncing, renaming */
+	_Atomic bool cancelled;
+
+	pthread_mutex_t send_lock; /* sending on control */
+
+	pthread_mutex_t lock;
+	bool aborted;   /* failed, and everybody has been told */
+	bool finishing; /* no more work comes; streams end when they are idle */
+	struct zh_error error;
+	struct session_stream stream[LIMIT_STREAMS];
+	uint32_t stream_count;
+	struct zh_side_report mine;
+	struct zh_side_report theirs;
+	uint64_t done_bytes; /* sizes of the files acknowledged */
+	struct zh_failure *failure;
+	size_t failure_count;
+	struct zh_plan plan; /* of the largest file so far */
+	uint64_t plan_size;
+};
+
+/* fd becomes the session's. The struct is large: heap. */
+int session_init(struct session *session, enum session_end end, int fd) must_check;
+void session_fini(struct session *session);
+
+/* Records the first error and makes every thread give up. Returns -ECANCELED for `return`. */
+int session_fail(struct session *session, const struct zh_error *error);
+int session_failf(struct session *session, enum zh_outcome outcome, int errnum, const char *stage,
+	const char *format, ...) printf_like(5, 6);
+/* The same from a negative errno of the control connection. */
+int session_fail_link(struct session *session, int r, const char *what);
+/* Asks a running session to end; safe in a signal handler. */
+void session_cancel(struct session *session);
+
+/* Sends one frame on the control connection. Fails the session when it cannot. */
+int session_send(struct session *session, const struct frame *frame, const void *payload);
+/* Sends ERR for a file (or request) id; 0: the whole session. */
+int session_send_err(struct session *session, uint64_t id, const struct zh_error *error);
+void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_error);
+
+/* A file is done, or failed for the reason in error, whose file is name. */
+void session_file_done(struct session *session, uint64_t size);
+void session_file_failed(struct session *session, const char *name, size_t name_length,
+	const struct zh_error *error);
+void session_keep_plan(struct session *session, const struct zh_plan *plan, uint64_t size);
+/* Plans one file with this session's wishes; file -1: nothing is stored. */
+int session_plan(
+	struct session *session, int file, uint64_t size, struct zh_plan *ret_plan) must_check;
+
+/* Starts the thread of a data connection. fd becomes the thread's, on failure too. hello: server.
+ */
+int session_add_stream(struct session *session, int fd, uint32_t index, const uint8_t *hello);
+/* Waits for the stream threads; their totals are in session->mine then. */
+void session_join_streams(struct session *session);
+
+/*
+ * Runs the control connection until both sides have said BYE or the session has failed. extra_fd:
+ * also waited for, with on_extra called when it is readable (server: new data connections); -1:
+ * none.
+ */
+int session_run(struct session *session, int extra_fd,
+	int (*on_extra)(struct session *session, int extra_fd));
+/* Starts the account of CPU and memory of this process, and ends it. */
+void session_begin_report(struct session *session);
+void session_end_report(struct session *session);
+
+/* One line to the log, if there is one. Names in it are escaped by the caller. */
+void session_log(const struct session *session, const char *format, ...) printf_like(2, 3);
+
+#endif

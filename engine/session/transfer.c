@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * transfer.c - the client's side of a session and tier three of the public face: connect, prove,
+ * say what is wanted, open the data connections, run, and put the report together.
+ */
+#include "base/clock.h"
+#include "base/stats.h"
+#include "kernel/sock.h"
+#include "session/receiver.h"
+#include "session/sender.h"
+#include "session/session.h"
+#include "store/root.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#define CONNECT_MS_DEFAULT 10000u
+
+struct zh_transfer {
+	struct zh_transfer_options options;
+	char *host;
+	char *key_file;
+	char *destination;
+	char *strategy;
+	char *receive_strategy;
+	char **source;
+	size_t source_count;
+
+	struct session session;
+	bool has_session;
+	_Atomic bool running; /* the session may be looked at from other threads */
+	_Atomic bool cancelled;
+	_Atomic int phase;
+	struct auth_key key;
+	struct sender *sender;
+	struct receiver *receiver;
+	int root; /* of a pull */
+	uint64_t started_ns;
+	struct zh_error error;
+	struct zh_report report;
+};
+
+enum { PHASE_CONNECTING, PHASE_MOVING, PHASE_DONE };
+
+static int copy_text(const char *text, char **ret_copy)
+{
+	*ret_copy = text ? strdup(text) : NULL;
+	return text && !*ret_copy ? -ENOMEM : 0;
+}
+
+ZH_API int zh_transfer_new(
+	const struct zh_transfer_options *options, struct zh_transfer **ret_transfer)
+{
+	struct zh_transfer *transfer;
+
+	if (!options || options->size < sizeof(*options) || !options->host || !options->destination)
+		return -EINVAL;
+	transfer = calloc(1, sizeof(*transfer));
+	if (!transfer)
+		return -ENOMEM;
+	transfer->options = *options;
+	transfer->root = -1;
+	err_init(&transfer->error);
+	transfer->report.size = sizeof(transfer->report);
+	if (copy_text(options->host, &transfer->host) < 0 ||
+		copy_text(options->key_file, &transfer->key_file) < 0 ||
+		copy_text(options->destination, &transfer->destination) < 0 ||
+		copy_text(options->strategy, &transfer->strategy) < 0 ||
+		copy_text(options->receive_strategy, &transfer->receive_strategy) < 0) {
+		zh_transfer_free(transfer);
+		return -ENOMEM;
+	}
+	*ret_transfer = transfer;
+	return 0;
+}
+
+ZH_API int zh_transfer_add(struct zh_transfer *transfer, const char *source)
+{
+	char **grown = reallocarray(
+		transfer->source, transfer->source_count + 1, sizeof(*transfer->source));
+
+	if (!grown)
+		return -ENOMEM;
+	transfer->source = grown;
+	if (copy_text(source, &transfer->source[transfer->source_count]) < 0)
+		return -ENOMEM;
+	transfer->source_count++;
+	return 0;
+}
+
+ZH_API void zh_transfer_free(struct zh_transfer *transfer)
+{
+	if (!transfer)
+		return;
+	receiver_free(transfer->receiver);
+	sender_free(transfer->sender);
+	if (transfer->has_session)
+		session_fini(&transfer->session);
+	sys_close(transfer->root);
+	for (size_t i = 0; i < transfer->source_count; i++)
+		free(transfer->source[i]);
+	free(transfer->source);
+	free(transfer->host);
+	free(transfer->key_file);
+	free(transfer->destination);
+	free(transfer->strategy);
+	free(transfer->receive_strategy);
+	auth_wipe(&transfer->key, sizeof(transfer->key));
+	free(transfer);
+}
+
+/* ------------------------------------------------------------------ before the connection ------
+ */
+
+static const char *last_component(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	return slash ? slash + 1 : path;
+}
+
+static bool ends_in_slash(const char *path)
+{
+	size_t length = strlen(path);
+	return length > 0 && path[length - 1] == '/';
+}
+
+static int check_wish(const char *name, enum zh_side side, struct zh_error *err)
+{
+	if (!name || strategy_find(side, name))
+		return 0;
+	return err_set(err, ZH_USAGE, 0, "options", "there is no %s strategy '%.40s'",
+		side == ZH_SEND ? "send" : "receive", name);
+}
+
+static int check_options(struct zh_transfer *transfer, struct zh_error *err)
+{
+	const struct zh_transfer_options *options = &transfer->options;
+	bool insecure = options->flags & ZH_INSECURE;
+	bool discard =
+		transfer->receive_strategy && strcmp(transfer->receive_strategy, "discard") == 0;
+	int r = 0;
+
+	if (transfer->source_count == 0)
+		return err_set(err, ZH_USAGE, 0, "options", "nothing to copy");
+	if (insecure == !!transfer->key_file)
+		return err_set(err, ZH_USAGE, 0, "options",
+			"either a key file or the wish to do without one is needed");
+	if (options->streams > LIMIT_STREAMS)
+		return err_set(err, ZH_LIMIT, 0, "options", "at most %u streams", LIMIT_STREAMS);
+	if (discard &&
+		(options->verify != ZH_VERIFY_NONE || options->durability != ZH_DURABLE_NONE))
+		return err_set(err, ZH_USAGE, 0, "options",
+			"'discard' stores nothing: it needs --verify=none --durability=none");
+	r = check_wish(transfer->strategy, ZH_SEND, err);
+	if (r == 0)
+		r = check_wish(transfer->receive_strategy, ZH_RECEIVE, err);
+	if (r < 0)
+		return r;
+	if (insecure)
+		auth_key_none(&transfer->key);
+	else
+		r = auth_key_load(transfer->key_file, &transfer->key, err);
+	return r;
+}
+
+/* Pull: the local directory, and the name in it unless the files keep theirs. */
+static int open_local_root(struct zh_transfer *transfer, char *ret_name, struct zh_error *err)
+{
+	char *path = transfer->destination;
+	struct stat st;
+	bool directory = sys_fstatat(AT_FDCWD, path, &st, 0) == 0 && S_ISDIR(st.st_mode);
+	char *slash;
+
+	ret_name[0] = '\0';
+	if (!directory && (transfer->source_count > 1 || ends_in_slash(path)))
+		return err_set(err, ZH_DST_IO, ENOTDIR, "destination", "%s", "the destination");
+	if (directory) {
+		transfer->root = root_open(path, err);
+		return transfer->root < 0 ? transfer->root : 0;
+	}
+	if (strlen(last_component(path)) > LIMIT_NAME_BYTES)
+		return err_set(err, ZH_UNSAFE_NAME, ENAMETOOLONG, "destination", "the name");
+	text_set(ret_name, LIMIT_NAME_BYTES + 1, last_component(path));
+	slash = strrchr(path, '/');
+	if (!slash) {
+		transfer->root = root_open(".", err);
+	} else {
+		char kept = slash[1];
+		slash[1] = '\0';
+		transfer->root = root_open(path, err);
+		slash[1] = kept;
+	}
+	return transfer->root < 0 ? transfer->root : 0;
+}
+
+static int make_role(struct zh_transfer *transfer, struct zh_error *err)
+{
+	char name[LIMIT_NAME_BYTES + 1];
+	int r;
+
+	if (transfer->options.direction == ZH_PUSH) {
+		r = sender_new(&transfer->session, &transfer->sender);
+	} else {
+		r = open_local_root(transfer, name, err);
+		if (r < 0)
+			return r;
+		r = receiver_new(&transfer->session, transfer->root,
+			transfer->options.flags & ZH_NO_CLOBBER, &transfer->receiver);
+		if (r == 0)
+			r = receiver_place(
+				transfer->receiver, transfer->root, name[0] ? name : NULL);
+	}
+	return r < 0 ? err_set(err, ZH_INTERNAL, r, "start", "cannot set up the transfer") : 0;
+}
+
+/* ------------------------------------------------------------------ the session ----------------
+ */
+
+static int connect_control(struct zh_transfer *transfer, struct zh_error *err)
+{
+	const struct zh_transfer_options *options = &transfer->options;
+	struct session *session = &transfer->session;
+	int timeout = (int)(options->connect_ms ? options->connect_ms : CONNECT_MS_DEFAULT);
+	int fd;
+	int r = sock_connect(transfer->host, options->port, NULL, -1, timeout, &fd, err);
+
+	if (r < 0)
+		return r;
+	if (options->flags & ZH_INSECURE && !sock_peer_is_loopback(fd)) {
+		sys_close(fd);
+		return err_set(err, ZH_POLICY, 0, "connect",
+			"without a key only servers on loopback are used");
+	}
+	r = session_init(session, END_CLIENT, fd);
+	transfer->has_session = true;
+	if (r < 0)
+		return err_set(err, ZH_INTERNAL, r, "connect", "no descriptor");
+	session->handshake.kind = HELLO_CONTROL;
+	session->handshake.auth = options->flags & ZH_INSECURE ? HELLO_AUTH_NONE : HELLO_AUTH_PSK;
+	session->handshake.intent = options->direction == ZH_PUSH ? HELLO_PUSH : HELLO_PULL;
+	session->handshake.key = &transfer->key;
+	TEXT_SET(err->peer, session->peer);
+	return handshake_connect(&session->control, &session->handshake, err);
+}
+
+static int send_setup(struct zh_transfer *transfer)
+{
+	const struct zh_transfer_options *options = &transfer->options;
+	struct session *session = &transfer->session;
+	const char *mine =
+		options->direction == ZH_PUSH ? transfer->strategy : transfer->receive_strategy;
+	const char *theirs =
+		options->direction == ZH_PUSH ? transfer->receive_strategy : transfer->strategy;
+	struct wire_setup setup = {
+		.direction = (uint8_t)options->direction,
+		.verify = (uint8_t)options->verify,
+		.durability = (uint8_t)options->durability,
+		.nagle = (uint8_t)options->sock.nagle,
+		.no_fallback = (options->flags & ZH_NO_FALLBACK) != 0,
+		.streams = options->streams ? options->streams : 1,
+		.chunk_bytes = options->chunk_bytes,
+		.sndbuf_bytes = options->sock.sndbuf_bytes,
+		.rcvbuf_bytes = options->sock.rcvbuf_bytes,
+		.notsent_lowat_bytes = options->sock.notsent_lowat_bytes,
+		.pacing_bytes_per_s = options->sock.pacing_bytes_per_s,
+	};
+	uint8_t bytes[256];
+	int length;
+
+	TEXT_SET(setup.congestion, options->sock.congestion);
+	TEXT_SET(setup.strategy, theirs ? theirs : "");
+	session->setup = setup;
+	session->sock = options->sock;
+	TEXT_SET(session->strategy, mine ? mine : "");
+	length = wire_build_setup(&setup, bytes, sizeof(bytes));
+	CHECK(length > 0);
+	struct frame frame = { .type = FRAME_SETUP, .length = (uint32_t)length };
+	session->state = SESSION_PLACING;
+	return session_send(session, &frame, bytes);
+}
+
+/* The name that a source shall have at a destination of this kind. */
+static int add_source(struct zh_transfer *transfer, const char *path, enum wire_place kind)
+{
+	struct session *session = &transfer->session;
+	const char *name = last_component(kind == PLACE_DIRECTORY ? path : transfer->destination);
+	struct zh_error error;
+
+	if (wire_name_check(name, strlen(name)) < 0) {
+		err_init(&error);
+		(void)err_set(&error, ZH_USAGE, 0, "name source",
+			"the source is a directory, or has no name that could be given to it");
+		atomic_fetch_add(&session->files_known, 1);
+		session_file_failed(session, path, strlen(path), &error);
+		return 0;
+	}
+	return sender_add(transfer->sender, AT_FDCWD, path, 0, name) < 0
+		       ? session_failf(session, ZH_INTERNAL, ENOMEM, "add source", "no memory")
+		       : 0;
+}
+
+static int send_want(struct session *session, uint64_t id, const char *path, uint8_t flags)
+{
+	static uint8_t bytes[FRAME_PAYLOAD_CAP];
+	int length = wire_build_path(path, bytes, sizeof(bytes));
+
+	if (length < 0)
+		return session_failf(session, ZH_UNSAFE_NAME, -length, "path",
+			"a path that cannot be said: '..', too long or too deep");
+	struct frame frame = {
+		.type = FRAME_WANT, .flags = flags, .length = (uint32_t)length, .id = id
+	};
+	return session_send(session, &frame, bytes);
+}
+
+/* Waits for the answer to WANT. *ret_error is set when the answer is no. */
+static int receive_place(struct session *session, uint64_t id, struct wire_place_info *ret_place,
+	struct zh_error *ret_error)
+{
+	struct wire_err wire;
+	struct frame frame;
+	int r = link_recv(&session->control, &frame, (int)LIMIT_IDLE_MS);
+
+	if (r < 0)
+		return session_fail_link(
+			session, r == -EAGAIN ? -ETIMEDOUT : r, "control connection");
+	if (frame.type == FRAME_PLACE && frame.id == id &&
+		wire_parse_place(session->control.payload, frame.length, ret_place) == 0)
+		return 0;
+	if (frame.type != FRAME_ERR ||
+		wire_parse_err(session->control.payload, frame.length, &wire) < 0)
+		return session_failf(session, ZH_PROTO, 0, "WANT", "an answer that makes no sense");
+	session_error_from_wire(&wire, ret_error);
+	return frame.id == 0 ? session_fail(session, ret_error) : 0;
+}
+
+static int place_push(struct zh_transfer *transfer)
+{
+	struct session *session = &transfer->session;
+	bool directory = transfer->source_count > 1 || ends_in_slash(transfer->destination);
+	struct wire_place_info place;
+	struct zh_error error;
+	int r = send_want(session, 1, transfer->destination,
+		(uint8_t)(WANT_LAST | (directory ? WANT_DIRECTORY : 0)));
+
+	err_init(&error);
+	if (r == 0)
+		r = receive_place(session, 1, &place, &error);
+	if (r < 0)
+		return r;
+	if (err_is_set(&error))
+		return session_fail(session, &error);
+	for (size_t i = 0; i < transfer->source_count && r == 0; i++)
+		r = add_source(transfer, transfer->source[i], (enum wire_place)place.kind);
+	sender_no_more(transfer->sender);
+	return r;
+}
+
+static int place_pull(struct zh_transfer *transfer)
+{
+	struct session *session = &transfer->session;
+	int r = 0;
+
+	for (size_t i = 0; i < transfer->source_count && r == 0; i++) {
+		const char *source = transfer->source[i];
+		struct wire_place_info place;
+		struct zh_error error;
+		err_init(&error);
+		r = send_want(
+			session, i + 1, source, i + 1 == transfer->source_count ? WANT_LAST : 0);
+		if (r == 0)
+			r = receive_place(session, i + 1, &place, &error);
+		if (r == 0 && err_is_set(&error)) {
+			atomic_fetch_add(&session->files_known, 1);
+			session_file_failed(session, source, strlen(source), &error);
+		}
+	}
+	return r;
+}
+
+static int open_streams(struct zh_transfer *transfer)
+{
+	struct session *session = &transfer->session;
+	struct zh_error error;
+
+	err_init(&error);
+	for (uint32_t i = 0; i < session->setup.streams; i++) {
+		int fd;
+		int r = sock_connect(transfer->host, transfer->options.port, &session->sock,
+			session->abort_fd, (int)CONNECT_MS_DEFAULT, &fd, &error);
+		if (r < 0)
+			return session_fail(session, &error);
+		r = session_add_stream(session, fd, i, NULL);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int run_session(struct zh_transfer *transfer)
+{
+	struct session *session = &transfer->session;
+	int r = send_setup(transfer);
+
+	if (r == 0)
+		r = transfer->options.direction == ZH_PUSH ? place_push(transfer)
+							   : place_pull(transfer);
+	if (r == 0) {
+		session->state = SESSION_OPEN;
+		atomic_store(&transfer->phase, PHASE_MOVING);
+		r = open_streams(transfer);
+	}
+	if (r == 0)
+		return session_run(session, -1, NULL);
+	session_join_streams(session);
+	return r;
+}
+
+/* ------------------------------------------------------------------ the result -----------------
+ */
+
+static void make_report(struct zh_transfer *transfer)
+{
+	struct session *session = &transfer->session;
+	struct zh_report *report = &transfer->report;
+	bool push = transfer->options.direction == ZH_PUSH;
+
+	report->elapsed_ns = clock_now_ns() - transfer->started_ns;
+	report->durability = transfer->options.durability;
+	report->verified = transfer->options.verify == ZH_VERIFY_FULL;
+	if (!transfer->has_session)
+		return;
+	report->files_done = atomic_load(&session->files_done);
+	report->files_failed = atomic_load(&session->files_failed);
+	report->streams = session->stream_count;
+	report->resent_leaves = atomic_load(&session->resent_leaves);
+	report->bytes = session->done_bytes;
+	report->sender = push ? session->mine : session->theirs;
+	report->receiver = push ? session->theirs : session->mine;
+	*(push ? &report->send_plan : &report->receive_plan) = session->plan;
+	stats_name_limit(report);
+}
+
+/* One file that fails gives its own outcome; one of many makes the whole partial. */
+static int outcome_of(const struct zh_transfer *transfer)
+{
+	const struct session *session = &transfer->session;
+	const struct zh_report *report = &transfer->report;
+
+	if (err_is_set(&transfer->error))
+		return transfer->error.outcome;
+	if (report->files_failed == 0)
+		return report->files_done == transfer->source_count ? ZH_OK : ZH_PARTIAL;
+	if (report->files_done > 0 || session->failure_count == 0)
+		return ZH_PARTIAL;
+	for (size_t i = 1; i < session->failure_count; i++)
+		if (session->failure[i].error.outcome != session->failure[0].error.outcome)
+			return ZH_PARTIAL;
+	return session->failure[0].error.outcome;
+}
+
+ZH_API int zh_transfer_run(struct zh_transfer *transfer)
+{
+	struct zh_error *error = &transfer->error;
+	int r;
+
+	transfer->started_ns = clock_now_ns();
+	r = check_options(transfer, error);
+	if (r == 0)
+		r = connect_control(transfer, error);
+	if (r == 0) {
+		session_begin_report(&transfer->session);
+		r = make_role(transfer, error);
+	}
+	if (r == 0) {
+		atomic_store(&transfer->running, true);
+		if (atomic_load(&transfer->cancelled))
+			session_cancel(&transfer->session);
+		IGNORE(run_session(transfer)); /* its error is in the session */
+		*error = transfer->session.error;
+	}
+	make_report(transfer);
+	atomic_store(&transfer->phase, PHASE_DONE);
+	/* Staging is cleared now rather than when the caller frees us. */
+	receiver_free(transfer->receiver);
+	transfer->receiver = NULL;
+	return outcome_of(transfer);
+}
+
+ZH_API void zh_transfer_cancel(struct zh_transfer *transfer)
+{
+	atomic_store(&transfer->cancelled, true);
+	if (atomic_load(&transfer->running))
+		session_cancel(&transfer->session);
+}
+
+ZH_API void zh_transfer_progress(
+	const struct zh_transfer *transfer, struct zh_progress *ret_progress)
+{
+	static const char *const phase_text[] = { "connecting", "moving", "done" };
+	const struct session *session = &transfer->session;
+	struct zh_progress progress = { .size = sizeof(progress) };
+
+	TEXT_SET(progress.phase, phase_text[atomic_load(&transfer->phase)]);
+	if (atomic_load(&transfer->running)) {
+		progress.files_done = atomic_load(&session->files_done);
+		progress.files_failed = atomic_load(&session->files_failed);
+		progress.files_known = atomic_load(&session->files_known);
+		progress.bytes_moved = atomic_load(&session->bytes_moved);
+		progress.bytes_known = atomic_load(&session->bytes_known);
+		progress.elapsed_ns = clock_now_ns() - transfer->started_ns;
+		if (progress.bytes_known && progress.bytes_moved >= progress.bytes_known &&
+			atomic_load(&transfer->phase) == PHASE_MOVING)
+			TEXT_SET(progress.phase, "committing");
+	}
+	*ret_progress = progress;
+}
+
+ZH_API const struct zh_error *zh_transfer_error(const struct zh_transfer *transfer)
+{
+	return &transfer->error;
+}
+
+ZH_API const struct zh_failure *zh_transfer_failure_at(
+	const struct zh_transfer *transfer, size_t index)
+{
+	return transfer->has_session && index < transfer->session.failure_count
+		       ? &transfer->session.failure[index]
+		       : NULL;
+}
+
+ZH_API const struct zh_report *zh_transfer_report(const struct zh_transfer *transfer)
+{
+	return &transfer->report;
+}
+
+ZH_API const char *zh_version(void)
+{
+	return ENGINE_VERSION;
+}

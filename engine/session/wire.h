@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * wire.h - the bytes of zh/1: the opening HELLO, frame heads and payloads. Pure: bytes in, values
+ * out; no call into the system, no allocation, no memory between calls. Values that break a rule of
+ * the format never come out of here; rules that need context (ids, sizes, order) are kept above.
+ *
+ * All integers are little endian. Parsers return 0 or -EPROTO (-ERANGE where noted) and leave their
+ * outputs alone on failure; builders return the number of bytes written into a buffer whose size
+ * is part of the contract.
+ */
+#ifndef ZH_SESSION_WIRE_H
+#define ZH_SESSION_WIRE_H
+
+#include "base/leaf.h"
+#include "base/util.h"
+#include "session/limits.h"
+#include "zerohaul.h"
+
+#define WIRE_VERSION 1
+
+/* ------------------------------------------------ HELLO --------------------------------------- */
+
+#define HELLO_BYTES      128
+#define HELLO_MAGIC      "zerohaul" /* 8 bytes */
+#define NONCE_BYTES      32
+#define SESSION_ID_BYTES 16
+#define PROOF_BYTES      32
+
+enum hello_kind { HELLO_CONTROL = 1, HELLO_DATA = 2 };
+enum hello_link { HELLO_LINK_PLAIN = 1, HELLO_LINK_TLS = 2 };
+enum hello_auth { HELLO_AUTH_NONE = 0, HELLO_AUTH_PSK = 1 };
+enum hello_intent { HELLO_PUSH = 1, HELLO_PULL = 2 };
+
+/* The first bytes of each connection, both ways. Unused bytes are zero and checked. */
+struct hello {
+	uint8_t kind;   /* enum hello_kind */
+	uint8_t link;   /* enum hello_link */
+	uint8_t auth;   /* enum hello_auth */
+	uint8_t intent; /* enum hello_intent */
+	uint16_t version_min;
+	uint16_t version_max;
+	uint32_t required;                 /* feature bits the other side must know */
+	uint32_t optional;                 /* feature bits that may be echoed */
+	uint32_t data_index;               /* of a data connection, from 0 */
+	uint8_t session[SESSION_ID_BYTES]; /* zero in a client's control HELLO */
+	uint8_t nonce[NONCE_BYTES];
+};
+
+void wire_build_hello(const struct hello *hello, uint8_t ret_bytes[HELLO_BYTES]);
+/*
+ * -EPROTO: not a HELLO. Version and features are for wire_negotiate, which comes first: when the
+ * versions of the peer begin after ours, only kind and versions are filled and the rest is zero.
+ */
+int wire_parse_hello(const uint8_t bytes[HELLO_BYTES], struct hello *ret_hello) must_check;
+/* Returns the version both speak, or -EPROTONOSUPPORT. known: feature bits this side implements. */
+int wire_negotiate(const struct hello *mine, const struct hello *theirs, uint32_t known) must_check;
+
+/* What a server sends in place of its HELLO, HELLO_BYTES long too. Not covered by any proof. */
+struct wire_refusal {
+	uint16_t outcome;     /* enum zh_outcome, > 0 */
+	uint16_t version_min; /* what the server speaks */
+	uint16_t version_max;
+};
+void wire_build_refusal(const struct wire_refusal *refusal, uint8_t ret_bytes[HELLO_BYTES]);
+/* -EPROTO: no refusal; it may be a HELLO. */
+int wire_parse_refusal(
+	const uint8_t bytes[HELLO_BYTES], struct wire_refusal *ret_refusal) must_check;
+/* The same in place of a server's proof: 16 zero bytes, le16 outcome, zeros; no proof looks so. */
+void wire_build_proof_refusal(enum zh_outcome outcome, uint8_t ret_bytes[PROOF_BYTES]);
+int wire_parse_proof_refusal(
+	const uint8_t bytes[PROOF_BYTES], enum zh_outcome *ret_outcome) must_check;
+
+/* ------------------------------------------------ frames -------------------------------------- */
+
+#define FRAME_HEAD_BYTES 24
+#define FRAME_TAG_BYTES  16
+/* A head and its tag travel together; the payload follows. */
+#define FRAME_FIXED_BYTES (FRAME_HEAD_BYTES + FRAME_TAG_BYTES)
+
+/* Version 1 has formats for DIR, MAP, LEAF and PACK, but states.c lets none of them in. */
+enum frame_type {
+	FRAME_SETUP = 1, /* client -> server: what this session shall do */
+	FRAME_WANT,      /* client -> server: a place under the root, by components */
+	FRAME_PLACE,     /* server -> client: what is there */
+	FRAME_DIR,
+	FRAME_FILE,
+	FRAME_MAP,
+	FRAME_NEED,
+	FRAME_LEAF,
+	FRAME_DATA,
+	FRAME_PACK,
+	FRAME_SUM,
+	FRAME_NAK,
+	FRAME_END,
+	FRAME_ACK,
+	FRAME_CREDIT,
+	FRAME_ERR,
+	FRAME_PING,
+	FRAME_PONG,
+	FRAME_BYE,
+	FRAME_TYPE_END,
+};
+
+/* flags of a head, by type */
+enum {
+	SUM_VOID = 1u << 0, /* throw the DATA frame away; payload: le32 outcome */
+	FILE_NO_CLOBBER = 1u << 0,
+	FILE_SPARSE = 1u << 1, /* MAP follows; number kept, refused in version 1 */
+	FILE_EAGER = 1u << 2,  /* content comes without NEED; number kept, refused in version 1 */
+	WANT_DIRECTORY = 1u << 0, /* must be a directory (trailing slash, several sources) */
+	WANT_LAST = 1u << 1,      /* no further WANT comes */
+	ACK_DURABLE = 1u << 0,    /* absent: verified and visible, not synced */
+};
+
+struct frame {
+	uint8_t type; /* enum frame_type */
+	uint8_t flags;
+	uint32_t length; /* of the payload; for DATA and PACK of the raw bytes */
+	uint64_t id;
+	uint64_t offset;
+};
+
+/* A head that wire_parse_head would refuse is a bug and stops the program. */
+void wire_build_head(const struct frame *frame, uint8_t ret_bytes[FRAME_HEAD_BYTES]);
+/*
+ * Checks type, flags, reserved bits, the cap and any fixed length of the type, and that fields the
+ * type does not use are zero; DATA: length > 0, offset leaf-aligned, no overflow of offset +
+ * length.
+ */
+int wire_parse_head(const uint8_t bytes[FRAME_HEAD_BYTES], struct frame *ret_frame) must_check;
+/* Largest payload of a type, and its name for messages. */
+uint32_t wire_cap(enum frame_type type);
+const char *wire_name(unsigned type);
+/* DATA and PACK: the payload is not covered by the tag and is not read into a frame buffer. */
+bool wire_is_raw(enum frame_type type);
+
+/* Largest payload that is parsed from memory (all types but DATA and PACK). */
+#define FRAME_PAYLOAD_CAP 65536
+
+/* Lengths of payloads; a builder's buffer holds at least that much. */
+#define WIRE_SETUP_BYTES    80
+#define WIRE_PLACE_BYTES    16
+#define WIRE_FILE_BYTES_MIN 34 /* with a name of one byte */
+#define WIRE_FILE_BYTES_MAX (33 + LIMIT_NAME_BYTES)
+#define WIRE_RANGE_BYTES    16
+#define WIRE_PACK_BYTES_MAX (4u * 1024 * 1024)
+#define WIRE_SUM_BYTES_MAX  (LIMIT_DATA_BYTES / LEAF_BYTES * DIGEST_BYTES)
+#define WIRE_VOID_BYTES     4
+#define WIRE_NAK_BYTES      20
+#define WIRE_END_BYTES      40
+#define WIRE_ERR_BYTES      284
+#define WIRE_BYE_BYTES      1024
+
+/* ------------------------------------------------ payloads ------------------------------------ */
+
+#define WIRE_STRATEGY_CAP 24
+
+/* Wishes of the client for this session. Local policy of the server may refuse, never widen. */
+struct wire_setup {
+	uint8_t direction;  /* enum zh_direction */
+	uint8_t verify;     /* enum zh_verify */
+	uint8_t durability; /* enum zh_durability */
+	uint8_t nagle;      /* enum zh_nagle */
+	uint32_t no_fallback;
+	uint32_t streams;     /* 1..LIMIT_STREAMS */
+	uint32_t chunk_bytes; /* 0: the plan chooses */
+	uint32_t sndbuf_bytes;
+	uint32_t rcvbuf_bytes;
+	uint32_t notsent_lowat_bytes;
+	uint64_t pacing_bytes_per_s;
+	char congestion[16];
+	char strategy[WIRE_STRATEGY_CAP]; /* of the server's side; "": the plan chooses */
+};
+
+/*
+ * A path as components, for WANT. No component is empty, ".", "..", longer than LIMIT_NAME_BYTES or
+ * holds '/' or NUL; at most LIMIT_DEPTH of them; none at all is the root itself.
+ */
+struct wire_path {
+	const uint8_t *bytes; /* (u8 length, bytes)*, borrowed */
+	size_t length;
+	unsigned count;
+};
+
+/* Iterates: *at starts at 0. Returns false past the last component. */
+bool wire_path_next(
+	const struct wire_path *path, size_t *at, const char **ret_name, uint8_t *ret_length);
+
+enum wire_place { PLACE_ABSENT = 0, PLACE_DIRECTORY = 1, PLACE_FILE = 2, PLACE_OTHER = 3 };
+
+/* Answer to WANT. In a push the client puts its files into the directory, or, for FILE and ABSENT,
+ * under the last component's name into the directory before it. */
+struct wire_place_info {
+	uint8_t kind;  /* enum wire_place */
+	uint64_t size; /* of a FILE; sent as 0 for other kinds */
+};
+
+/* Announces one file. The name is checked by wire_name_check. */
+struct wire_file {
+	uint64_t parent; /* id of a directory, 0: the place */
+	uint64_t size;
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	uint32_t mode; /* 07777 at most; a receiver applies 0777 & ~umask */
+	uint8_t name_length;
+	char name[LIMIT_NAME_BYTES + 1]; /* ended, for convenience */
+};
+
+/* 0, or -EINVAL: empty, ".", "..", has '/' or NUL; -ENAMETOOLONG. */
+int wire_name_check(const void *name, size_t length) must_check;
+/*
+ * 0, or -EINVAL: holds control characters (C0, DEL, C1), bidirectional controls, or is no valid
+ * UTF-8: refused by receivers unless told. Beside wire_name_check, not instead of it.
+ */
+int wire_name_strict(const void *name, size_t length) must_check;
+
+struct wire_end {
+	struct digest root;
+	uint64_t size;
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+};
+
+struct wire_err {
+	uint16_t outcome; /* enum zh_outcome, > 0 */
+	uint16_t errnum;
+	char stage[24];
+	char text[256]; /* printable after parsing: other bytes become '?' */
+};
+
+struct wire_nak {
+	uint32_t reason;       /* enum zh_outcome */
+	struct digest claimed; /* digest that the SUM gave for the leaf at head.offset */
+};
+
+#define WIRE_RANGES_MAX 4096 /* NEED, MAP: (offset, length) pairs in one frame */
+
+/* -EINVAL: a value that wire_parse_setup would refuse. */
+int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t cap) must_check;
+int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret_setup) must_check;
+/*
+ * From a slash-separated text; runs of slashes count as one, and leading and trailing ones as none,
+ * so "" and "/" name the root. -EINVAL as for struct wire_path; -ENAMETOOLONG: a component, the
+ * depth or the buffer.
+ */
+int wire_build_path(const char *text, uint8_t *ret_bytes, size_t cap) must_check;
+/* -EPROTO: malformed or too deep; -EINVAL: a component that wire_name_check refuses. */
+int wire_parse_path(const uint8_t *bytes, size_t length, struct wire_path *ret_path) must_check;
+int wire_build_place(const struct wire_place_info *place, uint8_t *ret_bytes, size_t cap);
+int wire_parse_place(
+	const uint8_t *bytes, size_t length, struct wire_place_info *ret_place) must_check;
+/* Fails as wire_parse_file does, for what the peer would refuse. */
+int wire_build_file(const struct wire_file *file, uint8_t *ret_bytes, size_t cap) must_check;
+/* -EPROTO for malformed bytes or type bits in mode, -ERANGE for a size over LIMIT_FILE_BYTES,
+ * -EINVAL for a name that wire_name_check refuses. */
+int wire_parse_file(const uint8_t *bytes, size_t length, struct wire_file *ret_file) must_check;
+int wire_build_ranges(const struct zh_extent *range, size_t count, uint8_t *ret_bytes, size_t cap);
+/* Ranges must be sorted, not empty, not overlapping, and end by INT64_MAX. Returns 0. */
+int wire_parse_ranges(const uint8_t *bytes, size_t length, struct zh_extent *ret_range, size_t cap,
+	size_t *ret_count) must_check;
+/* SUM: one digest per leaf; ACK: one, the root. */
+int wire_build_digests(const struct digest *digest, size_t count, uint8_t *ret_bytes, size_t cap);
+int wire_parse_digests(const uint8_t *bytes, size_t length, struct digest *ret_digest, size_t cap,
+	size_t *ret_count) must_check;
+int wire_build_nak(const struct wire_nak *nak, uint8_t *ret_bytes, size_t cap);
+int wire_parse_nak(const uint8_t *bytes, size_t length, struct wire_nak *ret_nak) must_check;
+/* -EINVAL: a size over LIMIT_FILE_BYTES, or no time. */
+int wire_build_end(const struct wire_end *end, uint8_t *ret_bytes, size_t cap) must_check;
+int wire_parse_end(const uint8_t *bytes, size_t length, struct wire_end *ret_end) must_check;
+int wire_build_err(const struct wire_err *err, uint8_t *ret_bytes, size_t cap);
+int wire_parse_err(const uint8_t *bytes, size_t length, struct wire_err *ret_err) must_check;
+int wire_build_void(enum zh_outcome reason, uint8_t *ret_bytes, size_t cap);
+int wire_parse_void(const uint8_t *bytes, size_t length, enum zh_outcome *ret_reason) must_check;
+/*
+ * BYE: totals of one side, all of struct zh_side_report but its sizes and padding, which the parser
+ * sets. valid, side and tcp.valid are checked; the other numbers are for people to read.
+ */
+int wire_build_bye(const struct zh_side_report *report, uint8_t *ret_bytes, size_t cap);
+int wire_parse_bye(
+	const uint8_t *bytes, size_t length, struct zh_side_report *ret_report) must_check;
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * source.h - a file to be sent: opened without following links or blocking, checked to be regular,
+ * kept open until the receiver has acknowledged it, and compared with what it was at the end.
+ */
+#ifndef ZH_STORE_SOURCE_H
+#define ZH_STORE_SOURCE_H
+
+#include "base/err.h"
+#include "base/util.h"
+
+struct source {
+	int fd; /* O_RDONLY, blocking */
+	uint64_t size;
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	uint32_t mode; /* 07777 at most */
+	uint64_t device;
+	uint64_t inode;
+};
+
+/*
+ * Opens name relative to dir (AT_FDCWD: a path of this host's user, whose directories may be links;
+ * the last component may not). beneath: name is one or more root_name_ok components with a "/"
+ * between them, each entered as root_enter does.
+ * Fills err: SRC_GONE, USAGE (directory, link, FIFO, device, socket, a file as in /proc that does
+ * not tell its size), UNSAFE_NAME (beneath), SRC_IO, INTERNAL.
+ */
+int source_open(int dir, const char *name, int beneath, struct source *ret_source,
+	struct zh_error *err) must_check;
+void source_close(struct source *source);
+
+/* 0, or -ESTALE when size or mtime are no longer what source_open saw; what fstat reports. */
+int source_unchanged(const struct source *source) must_check;
+
+#endif

@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store_fault_test.c - every system call of every operation of the store fails: once, for good, and
+ * all calls of its kind for good, each in several ways. After each: no descriptor lost, the visible
+ * name absent, old or complete, nothing left in staging, a named outcome, and never a success that
+ * is none. Then the same operation works again.
+ */
+#include "store_kit.h"
+
+#include "store/digest.h"
+#include "store/root.h"
+#include "store/source.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#define SIZE      300001
+#define OLD_SIZE  777
+#define OLD       1
+#define NEW       2
+#define NTH_LIMIT 200 /* no operation makes so many calls: a sweep that gets here does not end */
+
+struct way {
+	enum sys_fault_kind kind;
+	int error;
+};
+
+static const struct way ways[] = {
+	{ SYS_FAULT_ERRNO, EIO },
+	{ SYS_FAULT_ERRNO, ENOSPC },
+	{ SYS_FAULT_ERRNO, EDQUOT },
+	{ SYS_FAULT_ERRNO, EPERM },
+	{ SYS_FAULT_ERRNO, EACCES },
+	{ SYS_FAULT_ERRNO, EROFS },
+	{ SYS_FAULT_ERRNO, ENOMEM },
+	{ SYS_FAULT_ERRNO, EMFILE },
+	{ SYS_FAULT_ERRNO, EINVAL },
+	{ SYS_FAULT_ERRNO, ENOSYS },
+	{ SYS_FAULT_ERRNO, EOPNOTSUPP },
+	{ SYS_FAULT_EINTR, 0 },
+	{ SYS_FAULT_SHORT, 0 },
+};
+
+static const enum sys_call store_calls[] = { SYS_OPEN, SYS_MKDIR, SYS_RENAME, SYS_LINK, SYS_STAT,
+	SYS_FALLOCATE, SYS_FTRUNCATE, SYS_FSYNC, SYS_CHMOD, SYS_UTIMENS, SYS_FLOCK, SYS_FCNTL,
+	SYS_READ, SYS_PREAD, SYS_UNLINK };
+
+/* What an operation under test is given, and what it tells. */
+struct trial {
+	struct arena *arena;
+	struct sys_fault fault;
+	int variant;
+	/* out */
+	bool struck;
+	enum sys_call struck_call;
+	bool succeeded;
+};
+
+static void begin(struct trial *trial)
+{
+	sys_fault_arm(&trial->fault);
+}
+
+static void end(struct trial *trial, int r, const struct zh_error *err)
+{
+	trial->struck = sys_fault_struck() > 0;
+	trial->struck_call = sys_fault_struck_call();
+	sys_fault_arm(NULL);
+	trial->succeeded = r >= 0;
+	if (r >= 0) {
+		if (err)
+			assert_false(err_is_set(err));
+		return;
+	}
+	assert_true(trial->struck); /* nothing else was wrong */
+	if (err) {
+		assert_true(err->outcome != ZH_OK && err->outcome != ZH_USAGE);
+		assert_true(err->errnum > 0);
+		assert_string_not_equal(zh_outcome_name(err->outcome), "UNKNOWN");
+		assert_true(err->stage[0] != '\0' && err->text[0] != '\0');
+	}
+	if (trial->fault.kind != SYS_FAULT_ERRNO)
+		fail_msg("an interruption or a short call became an error: %d", r);
+}
+
+typedef void operation(struct trial *trial);
+
+/* Runs one way of failing, call after call, until an operation ends without meeting it. */
+static size_t sweep_way(struct arena *a, operation *run, int variant, const struct sys_fault *fault)
+{
+	size_t points = 0;
+
+	for (uint64_t nth = 1;; nth++) {
+		struct trial trial = { .arena = a, .variant = variant, .fault = *fault };
+		size_t fds = fd_count();
+		trial.fault.nth = nth;
+		run(&trial);
+		assert_int_equal(fd_count(), fds);
+		if (!trial.struck) {
+			assert_true(trial.succeeded);
+			return points;
+		}
+		points++;
+		assert_true(nth < NTH_LIMIT);
+	}
+}
+
+static size_t sweep_variant(struct arena *a, operation *run, int variant, const struct way *way)
+{
+	struct sys_fault fault = {
+		.kind = way->kind, .call = SYS_CALL_COUNT, .error = way->error, .times = 1
+	};
+	size_t points = sweep_way(a, run, variant, &fault);
+
+	if (way->kind == SYS_FAULT_EINTR)
+		return points; /* for good it would be asked for ever */
+	fault.times = 0;
+	points += sweep_way(a, run, variant, &fault);
+	/* the clean-up after a failure meets the same failure, but its other calls work */
+	for (size_t i = 0; i < ARRAY_LEN(store_calls); i++) {
+		fault.call = store_calls[i];
+		points += sweep_way(a, run, variant, &fault);
+	}
+	return points;
+}
+
+static void sweep(void **state, operation *run, int variants)
+{
+	struct arena *a = arena_of(state);
+	size_t points = 0;
+
+	for (int variant = 0; variant < variants; variant++)
+		for (size_t i = 0; i < ARRAY_LEN(ways); i++)
+			points += sweep_variant(a, run, variant, &ways[i]);
+	print_message("# %zu points of failure\n", points);
+	assert_true(points > 0);
+}
+
+/* A file may stay behind when its own removal was made to fail, and only then. */
+static void check_staging(const struct trial *trial)
+{
+	bool all_calls = trial->fault.call == SYS_CALL_COUNT && trial->fault.times == 0;
+	bool may_stay = trial->struck && (trial->struck_call == SYS_UNLINK || all_calls);
+
+	if (kit_staged(trial->arena) != 0 && !may_stay)
+		fail_msg("left in staging after call %llu (%s) failed with %d",
+			(unsigned long long)trial->fault.nth, sys_call_text(trial->struck_call),
+			trial->fault.error);
+}
+
+/* ------------------------------------------------------------------ operations -----------------
+ */
+
+static void run_partial_open(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct staging_key key = kit_key(a->root, "file", SIZE);
+	struct staging staging;
+	struct partial partial;
+	struct zh_error err;
+	struct stat st;
+	bool takes_over = trial->variant == 1;
+
+	if (takes_over) { /* an older one is there */
+		staging_init(&staging, a->root);
+		struct partial older = kit_received(&staging, a->root, "file", SIZE, OLD);
+		partial_keep(&older);
+		staging_fini(&staging);
+	}
+	err_init(&err);
+	begin(trial);
+	staging_init(&staging, a->root);
+	int r = partial_open(&staging, &key, &partial, &err);
+	end(trial, r, &err);
+	if (r == 0) {
+		static const uint8_t zeros[4096];
+		uint8_t bytes[4096];
+		assert_int_equal(fstat(partial.fd, &st), 0);
+		assert_int_equal(st.st_size, SIZE);
+		assert_int_equal(pread(partial.fd, bytes, sizeof(bytes), 0), sizeof(bytes));
+		assert_memory_equal(bytes, zeros, sizeof(bytes));
+		assert_int_equal(kit_staged(a), 1);
+	} else {
+		assert_int_equal(partial.fd, -1);
+		if (!takes_over)
+			check_staging(trial);
+	}
+	partial_discard(&staging, &partial);
+	staging_fini(&staging);
+	/* whatever stayed, the next attempt works and cleans up */
+	staging_init(&staging, a->root);
+	assert_int_equal(kit_open(&staging, &key, &partial), ZH_OK);
+	partial_discard(&staging, &partial);
+	staging_fini(&staging);
+	assert_int_equal(kit_staged(a), 0);
+}
+
+static bool is_new(const struct arena *a)
+{
+	struct stat st;
+
+	return random_at(a->root, "file", SIZE, NEW) && fstatat(a->root, "file", &st, 0) == 0 &&
+	       (st.st_mode & 07777) == 0644 && st.st_mtim.tv_sec == KIT_MTIME_S &&
+	       st.st_mtim.tv_nsec == (long)KIT_MTIME_NS;
+}
+
+static bool is_old(const struct arena *a, bool was_absent)
+{
+	if (was_absent)
+		return faccessat(a->root, "file", F_OK, AT_SYMLINK_NOFOLLOW) != 0;
+	return random_at(a->root, "file", OLD_SIZE, OLD);
+}
+
+/* Variants: durability (3) x no_clobber onto nothing, or replacing a file, or onto nothing (3). */
+static void run_commit(struct trial *trial)
+{
+	enum { NO_CLOBBER, REPLACES, ONTO_NOTHING, TARGETS };
+	struct arena *a = trial->arena;
+	struct commit commit = kit_commit(a->root, "file");
+	bool absent = trial->variant % TARGETS != REPLACES;
+	struct staging staging;
+	struct zh_error err;
+
+	commit.no_clobber = trial->variant % TARGETS == NO_CLOBBER;
+	commit.durability = (enum zh_durability)(trial->variant / TARGETS);
+	(void)unlinkat(a->root, "file", 0);
+	if (!absent)
+		random_file(a->root, "file", OLD_SIZE, OLD);
+	staging_init(&staging, a->root);
+	struct partial partial = kit_received(&staging, a->root, "file", SIZE, NEW);
+	assert_int_equal(pwrite(partial.fd, "padding", 7, SIZE), 7); /* so that it is cut, too */
+
+	err_init(&err);
+	begin(trial);
+	int r = commit_file(&staging, &partial, &commit, &err);
+	end(trial, r, &err);
+
+	assert_int_equal(partial.fd, -1);
+	check_staging(trial);
+	if (r == 0) {
+		assert_true(is_new(a)); /* never a false success */
+	} else if (!is_old(a, absent)) {
+		/* only when all that failed is the directory's fsync may the new name be there */
+		assert_true(is_new(a));
+		assert_int_equal(commit.durability, ZH_DURABLE_FULL);
+		assert_string_equal(err.stage, "fsync directory");
+	}
+	staging_fini(&staging);
+	/* and the next attempt is none the worse */
+	commit.no_clobber = false;
+	staging_init(&staging, a->root);
+	partial = kit_received(&staging, a->root, "file", SIZE, NEW);
+	assert_int_equal(kit_finish(&staging, &partial, &commit), ZH_OK);
+	assert_true(is_new(a));
+	staging_fini(&staging);
+	assert_int_equal(kit_staged(a), 0);
+}
+
+/* Variants: by a user's path, beneath a root, beneath and empty. */
+static void run_source_open(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	uint64_t size = trial->variant == 2 ? 0 : SIZE;
+	struct source source;
+	struct zh_error err;
+
+	(void)mkdirat(a->root, "d", 0755);
+	random_file(a->root, "d/file", size, NEW);
+	err_init(&err);
+	begin(trial);
+	int r = source_open(a->root, "d/file", trial->variant > 0, &source, &err);
+	end(trial, r, &err);
+	if (r == 0) {
+		assert_int_equal(source.size, size);
+		assert_true(random_is(source.fd, size, NEW));
+		begin(trial);
+		int same = source_unchanged(&source);
+		sys_fault_arm(NULL);
+		assert_true(same == 0 || same == -trial->fault.error);
+	} else {
+		assert_int_equal(source.fd, -1);
+	}
+	source_close(&source);
+}
+
+static void run_root_enter(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct stat expected, st;
+
+	(void)mkdirat(a->root, "d", 0755);
+	assert_int_equal(fstatat(a->root, "d", &expected, 0), 0);
+	begin(trial);
+	int fd = root_enter(a->root, "d");
+	end(trial, fd, NULL);
+	if (fd >= 0) {
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_int_equal(st.st_ino, expected.st_ino);
+		close(fd);
+	}
+}
+
+static void run_root_open(struct trial *trial)
+{
+	struct zh_error err;
+
+	err_init(&err);
+	begin(trial);
+	int fd = root_open(trial->arena->root_path, &err);
+	end(trial, fd, &err);
+	sys_close(fd);
+}
+
+static void run_root_look(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	enum root_kind kind = ROOT_ABSENT;
+	uint64_t size = 0;
+
+	random_file(a->root, "file", SIZE, NEW);
+	begin(trial);
+	int r = root_look(a->root, "file", &kind, &size);
+	end(trial, r, NULL);
+	if (r == 0) {
+		assert_int_equal(kind, ROOT_FILE);
+		assert_int_equal(size, SIZE);
+	}
+}
+
+static void run_digest(struct trial *trial)
+{
+	enum { LEAVES = 3 };
+	static const uint64_t size = 2 * MIB + 4567;
+	static uint8_t bytes[2 * MIB + 4567];
+	struct digest expected[LEAVES], got[LEAVES];
+	struct digester digester;
+	struct leaf_run run;
+
+	assert_int_equal(leaf_run_init(&run), 0);
+	leaf_run_begin(&run, 0, expected, LEAVES);
+	random_fill(bytes, sizeof(bytes), NEW, 0);
+	leaf_run_add(&run, bytes, sizeof(bytes));
+	assert_int_equal(leaf_run_end(&run), LEAVES);
+	leaf_run_fini(&run);
+	if (faccessat(trial->arena->root, "file", F_OK, 0) != 0)
+		random_file(trial->arena->root, "file", size, NEW);
+	int fd = openat(trial->arena->root, "file", O_RDONLY | O_CLOEXEC);
+
+	begin(trial);
+	int r = digester_init(&digester);
+	if (r == 0)
+		r = digester_read(&digester, fd, (struct zh_extent){ 0, size }, got);
+	end(trial, r, NULL);
+	if (r == 0)
+		assert_memory_equal(got, expected, sizeof(expected));
+	else
+		assert_int_equal(r, -trial->fault.error);
+	digester_fini(&digester);
+	close(fd);
+}
+
+/* ------------------------------------------------------------------ promises -------------------
+ */
+
+static void a_partial_is_opened_whole_or_not_at_all(void **state)
+{
+	sweep(state, run_partial_open, 2);
+}
+
+static void a_commit_is_seen_whole_or_not_at_all(void **state)
+{
+	sweep(state, run_commit, 9);
+}
+
+static void a_source_is_opened_right_or_named_as_failed(void **state)
+{
+	sweep(state, run_source_open, 3);
+}
+
+static void a_directory_is_entered_or_refused(void **state)
+{
+	sweep(state, run_root_enter, 1);
+}
+
+static void a_root_is_opened_or_refused(void **state)
+{
+	sweep(state, run_root_open, 1);
+}
+
+static void a_name_is_told_right_or_not_at_all(void **state)
+{
+	sweep(state, run_root_look, 1);
+}
+
+static void a_digest_is_right_or_an_error(void **state)
+{
+	sweep(state, run_digest, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ARENA_TEST(a_partial_is_opened_whole_or_not_at_all),
+		ARENA_TEST_ON_TMPFS(a_partial_is_opened_whole_or_not_at_all),
+		ARENA_TEST(a_commit_is_seen_whole_or_not_at_all),
+		ARENA_TEST_ON_TMPFS(a_commit_is_seen_whole_or_not_at_all),
+		ARENA_TEST(a_source_is_opened_right_or_named_as_failed),
+		ARENA_TEST_ON_TMPFS(a_source_is_opened_right_or_named_as_failed),
+		ARENA_TEST(a_directory_is_entered_or_refused),
+		ARENA_TEST(a_root_is_opened_or_refused),
+		ARENA_TEST(a_name_is_told_right_or_not_at_all),
+		ARENA_TEST_ON_TMPFS(a_digest_is_right_or_an_error),
+	};
+
+	return RUN_TESTS("store faults", tests);
+}

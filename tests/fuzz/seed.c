@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * seed.c - writes the first inputs of the fuzz targets: `seed DIRECTORY` fills DIRECTORY/wire with
+ * one legal input per parser, and DIRECTORY/link with streams of such frames.
+ */
+#include "fuzz.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+struct sample {
+	uint8_t byte[65536];
+	size_t length;
+};
+
+static const char *directory;
+
+static void add(struct sample *sample, const void *bytes, size_t length)
+{
+	CHECK(length <= sizeof(sample->byte) - sample->length);
+	memcpy(sample->byte + sample->length, bytes, length);
+	sample->length += length;
+}
+
+static void save(
+	const char *target, const char *name, unsigned first, const void *bytes, size_t length)
+{
+	char path[4096];
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "%s/%s/seed-%s", directory, target, name);
+	file = fopen(path, "wb");
+	if (!file || fputc((int)first, file) == EOF || fwrite(bytes, 1, length, file) != length ||
+		fclose(file) != 0) {
+		fprintf(stderr, "cannot write %s\n", path);
+		exit(1);
+	}
+}
+
+/* One payload to both corpora: alone for its parser, and behind its head for the link. */
+static void payload(struct sample *stream, struct frame frame, const char *name, int built,
+	const uint8_t *bytes)
+{
+	uint8_t head[FRAME_HEAD_BYTES];
+
+	CHECK(built >= 0);
+	frame.length = (uint32_t)built;
+	wire_build_head(&frame, head);
+	save("wire", name,
+		frame.flags & SUM_VOID && frame.type == FRAME_SUM ? FUZZ_VOID : frame.type, bytes,
+		(size_t)built);
+	add(stream, head, sizeof(head));
+	add(stream, bytes, (size_t)built);
+}
+
+static void seed_hello(struct sample *raw)
+{
+	struct hello hello = { .kind = HELLO_CONTROL,
+		.link = HELLO_LINK_PLAIN,
+		.auth = HELLO_AUTH_PSK,
+		.intent = HELLO_PUSH,
+		.version_min = 1,
+		.version_max = 1 };
+	struct wire_refusal refusal = { ZH_VERSION, 1, 1 };
+	uint8_t bytes[HELLO_BYTES], proof[PROOF_BYTES];
+
+	memset(hello.nonce, 'n', sizeof(hello.nonce));
+	wire_build_hello(&hello, bytes);
+	save("wire", "hello-control", FUZZ_HELLO, bytes, sizeof(bytes));
+	add(raw, bytes, sizeof(bytes));
+	memset(proof, 'p', sizeof(proof));
+	add(raw, proof, sizeof(proof));
+	hello.kind = HELLO_DATA;
+	hello.data_index = 3;
+	memset(hello.session, 's', sizeof(hello.session));
+	wire_build_hello(&hello, bytes);
+	save("wire", "hello-data", FUZZ_HELLO, bytes, sizeof(bytes));
+	hello.version_min = 2;
+	hello.version_max = 3;
+	wire_build_hello(&hello, bytes);
+	save("wire", "hello-later", FUZZ_HELLO, bytes, sizeof(bytes));
+	wire_build_refusal(&refusal, bytes);
+	save("wire", "refusal", FUZZ_REFUSAL, bytes, sizeof(bytes));
+	wire_build_proof_refusal(ZH_AUTH, proof);
+	save("wire", "proof-refusal", FUZZ_PROOF_REFUSAL, proof, sizeof(proof));
+}
+
+static void seed_opening(struct sample *stream)
+{
+	struct wire_setup setup = { .streams = 4, .congestion = "cubic", .strategy = "sendfile" };
+	struct wire_place_info place = { PLACE_FILE, 4096 };
+	uint8_t bytes[4096];
+
+	payload(stream, (struct frame){ .type = FRAME_SETUP }, "setup",
+		wire_build_setup(&setup, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_WANT, .flags = WANT_LAST }, "want",
+		wire_build_path("srv/incoming/..x", bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_PLACE }, "place",
+		wire_build_place(&place, bytes, sizeof(bytes)), bytes);
+}
+
+static void seed_file(struct sample *stream)
+{
+	struct wire_file file = { .size = 3 << 20,
+		.mtime_s = 1700000000,
+		.mtime_ns = 5,
+		.mode = 0644,
+		.name_length = 9,
+		.name = "file.data" };
+	struct zh_extent range[2] = { { 0, 1 << 20 }, { 2 << 20, 1 << 20 } };
+	struct wire_end end = { .size = 3 << 20, .mtime_s = 1700000000, .mtime_ns = 5 };
+	struct wire_nak nak = { .reason = ZH_VERIFY };
+	struct digest digest[2] = { { { 1 } }, { { 2 } } };
+	struct frame data = { .type = FRAME_DATA, .id = 1, .length = 5 };
+	uint8_t bytes[4096], head[FRAME_HEAD_BYTES];
+
+	payload(stream, (struct frame){ .type = FRAME_FILE, .id = 1 }, "file",
+		wire_build_file(&file, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_NEED, .id = 1 }, "need",
+		wire_build_ranges(range, 2, bytes, sizeof(bytes)), bytes);
+	wire_build_head(&data, head);
+	save("wire", "head-data", FUZZ_HEAD, head, sizeof(head));
+	add(stream, head, sizeof(head));
+	add(stream, "bytes", 5);
+	payload(stream, (struct frame){ .type = FRAME_SUM, .id = 1 }, "sum",
+		wire_build_digests(digest, 2, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_SUM, .flags = SUM_VOID, .id = 1 }, "void",
+		wire_build_void(ZH_SRC_IO, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_NAK, .id = 1, .offset = 1 << 20 }, "nak",
+		wire_build_nak(&nak, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_END, .id = 1 }, "end",
+		wire_build_end(&end, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_ACK, .flags = ACK_DURABLE, .id = 1 }, "ack",
+		wire_build_digests(digest, 1, bytes, sizeof(bytes)), bytes);
+}
+
+static void seed_closing(struct sample *stream)
+{
+	struct wire_err err = { .outcome = ZH_NOSPACE,
+		.errnum = ENOSPC,
+		.stage = "fallocate",
+		.text = "no space left" };
+	static struct zh_side_report report = { .valid = 1,
+		.cpu_user_ns = 7,
+		.stats = { .strategy = "splice",
+			.demotion = "EINVAL",
+			.tcp = { .valid = 1, .congestion = "bbr" } } };
+	struct frame ping = { .type = FRAME_PING, .id = 9 };
+	uint8_t bytes[4096], head[FRAME_HEAD_BYTES];
+
+	wire_build_head(&ping, head);
+	save("wire", "head-ping", FUZZ_HEAD, head, sizeof(head));
+	add(stream, head, sizeof(head));
+	payload(stream, (struct frame){ .type = FRAME_ERR, .id = 1, .offset = 77 }, "err",
+		wire_build_err(&err, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_BYE }, "bye",
+		wire_build_bye(&report, bytes, sizeof(bytes)), bytes);
+}
+
+int main(int argc, char **argv)
+{
+	static struct sample raw, opening, whole;
+	char path[4096];
+
+	if (argc != 2) {
+		fprintf(stderr, "usage: seed DIRECTORY\n");
+		return 1;
+	}
+	directory = argv[1];
+	(void)snprintf(path, sizeof(path), "%s/wire", directory);
+	(void)mkdir(path, 0755);
+	(void)snprintf(path, sizeof(path), "%s/link", directory);
+	(void)mkdir(path, 0755);
+
+	seed_hello(&raw);
+	seed_opening(&opening);
+	save("link", "opening", FUZZ_STREAM_TAGGED, opening.byte, opening.length);
+	seed_file(&whole);
+	save("link", "file", FUZZ_STREAM_TAGGED, whole.byte, whole.length);
+	seed_closing(&whole);
+	save("link", "whole", FUZZ_STREAM_TAGGED, whole.byte, whole.length);
+	add(&raw, whole.byte, whole.length);
+	save("link", "handshake", FUZZ_STREAM_RAW, raw.byte, raw.length);
+	save("wire", "name", FUZZ_NAME, "caf\xc3\xa9 \xf0\x9f\x98\x80", 10);
+	return 0;
+}

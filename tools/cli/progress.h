@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * progress.h - a line on stderr while a transfer runs. A thread of its own polls the library's
+ * snapshot; it never touches the transfer otherwise.
+ */
+#ifndef CLI_PROGRESS_H
+#define CLI_PROGRESS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <zerohaul.h>
+
+/* The order is that of --progress=auto|always|never. */
+enum progress_mode { PROGRESS_AUTO = 0, PROGRESS_ALWAYS = 1, PROGRESS_NEVER = 2 };
+
+#define PROGRESS_SAMPLES 16
+
+struct progress {
+	const struct zh_transfer *transfer;
+	pthread_t thread;
+	pthread_mutex_t mutex;
+	pthread_cond_t wake;
+	bool running;  /* the thread exists */
+	bool stopping; /* under mutex */
+	bool terminal; /* one line, rewritten */
+	/* The last samples, for the rate; a ring. */
+	struct zh_progress sample[PROGRESS_SAMPLES];
+	uint64_t sample_count;
+};
+
+/* Start to show; shows nothing where the mode or the terminal say so. Cannot fail. */
+void progress_start(
+	struct progress *progress, const struct zh_transfer *transfer, enum progress_mode mode);
+/* Stop, and clear the line. */
+void progress_stop(struct progress *progress);
+
+#endif

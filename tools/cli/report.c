@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* report.c - says what a transfer achieved. The same in JSON is in json.c. */
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "report.h"
+#include "say.h"
+#include "size.h"
+
+enum { COLUMNS = 80 };
+
+struct paragraph {
+	char text[4096];
+	size_t used;
+};
+
+__attribute__((format(printf, 2, 3))) static void add(
+	struct paragraph *paragraph, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	int n = vsnprintf(paragraph->text + paragraph->used,
+		sizeof(paragraph->text) - paragraph->used, format, arguments);
+	va_end(arguments);
+	if (n > 0)
+		paragraph->used += (size_t)n;
+	if (paragraph->used >= sizeof(paragraph->text))
+		paragraph->used = sizeof(paragraph->text) - 1;
+}
+
+static void print_wrapped(const char *text)
+{
+	size_t column = 0;
+
+	while (*text) {
+		const size_t length = strcspn(text, " ");
+		if (column > 0 && column + 1 + length > COLUMNS) {
+			putchar('\n');
+			column = 0;
+		} else if (column > 0) {
+			putchar(' ');
+			column++;
+		}
+		printf("%.*s", (int)length, text);
+		column += length;
+		text += length;
+		text += strspn(text, " ");
+	}
+	putchar('\n');
+}
+
+static void add_side(struct paragraph *out, const char *who, const struct zh_side_report *side)
+{
+	const double cpu_s = (double)(side->cpu_user_ns + side->cpu_sys_ns) / 1e9;
+
+	if (!side->valid) {
+		add(out, "%s: not reported", who);
+		return;
+	}
+	add(out, "%s: %s, ", who, side->stats.strategy[0] ? side->stats.strategy : "no strategy");
+	if (side->stats.bytes)
+		add(out, "%.3f CPU s/GB", cpu_s / ((double)side->stats.bytes / 1e9));
+	else
+		add(out, "%.3f CPU s", cpu_s);
+	if (side->stats.demotions)
+		add(out, " (%" PRIu32 " demotion%s: %s)", side->stats.demotions,
+			side->stats.demotions == 1 ? "" : "s", side->stats.demotion);
+}
+
+static const char *durability_text(const struct zh_report *report)
+{
+	if (strcmp(report->receiver.stats.strategy, "discard") == 0)
+		return "Nothing was stored: the receiver discarded the bytes.";
+	switch (report->durability) {
+	case ZH_DURABLE_FULL:
+		return "Durable: data and names are on stable storage (full).";
+	case ZH_DURABLE_FILE:
+		return "Data is on stable storage, names may not be yet (file).";
+	default:
+		return "Not durable: nothing was synced (none).";
+	}
+}
+
+void report_print(const struct zh_report *report)
+{
+	struct paragraph out = { .used = 0 };
+	const double seconds = (double)report->elapsed_ns / 1e9;
+	const double gb_per_s = seconds > 0 ? (double)report->bytes / 1e9 / seconds : 0;
+
+	add(&out,
+		"%" PRIu32 " file%s, %s (%" PRIu64 " bytes) in %.3f s: %.3f GB/s over %" PRIu32
+		" data connection%s. ",
+		report->files_done, report->files_done == 1 ? "" : "s",
+		size_text(report->bytes).text, report->bytes, seconds, gb_per_s, report->streams,
+		report->streams == 1 ? "" : "s");
+	if (report->files_failed)
+		add(&out, "%" PRIu32 " file%s failed. ", report->files_failed,
+			report->files_failed == 1 ? "" : "s");
+	add_side(&out, "Sender", &report->sender);
+	add(&out, "; ");
+	add_side(&out, "receiver", &report->receiver);
+	add(&out, ". %s", report->verified ? "Verified" : "Not verified");
+	if (report->resent_leaves)
+		add(&out, " after %" PRIu32 " re-sent chunk%s", report->resent_leaves,
+			report->resent_leaves == 1 ? "" : "s");
+	add(&out, ". %s", durability_text(report));
+	if (report->limited_by[0])
+		add(&out, " Limited by the %s: %s.", report->limited_by, report->limit_evidence);
+	print_wrapped(out.text);
+}
+
+/* A file that failed with the session adds nothing to the line about the session. */
+static bool consequence(
+	const struct zh_error *session, const struct zh_error *file, const struct zh_report *report)
+{
+	if (session->outcome == ZH_OK || session->file[0])
+		return false;
+	return file->outcome == session->outcome && report->files_done == 0;
+}
+
+void report_print_failures(const struct zh_transfer *transfer, int outcome)
+{
+	const struct zh_error *session = zh_transfer_error(transfer);
+	const struct zh_report *report = zh_transfer_report(transfer);
+	const struct zh_failure *failure;
+	bool listed = false;
+	size_t lines = 0;
+
+	for (size_t i = 0; (failure = zh_transfer_failure_at(transfer, i)); i++)
+		if (session->file[0] && strcmp(failure->error.file, session->file) == 0)
+			listed = true;
+	if (session->outcome != ZH_OK && !listed) {
+		say_record(session);
+		lines++;
+	}
+	for (size_t i = 0; (failure = zh_transfer_failure_at(transfer, i)); i++) {
+		if (consequence(session, &failure->error, report))
+			continue;
+		say_record(&failure->error);
+		lines++;
+	}
+	if (outcome != ZH_OK && lines == 0)
+		(void)say_error(
+			outcome, "%s [%s]", zh_outcome_text(outcome), zh_outcome_name(outcome));
+}

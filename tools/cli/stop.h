@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * stop.h - SIGINT, SIGTERM and SIGHUP: the first one asks politely through a function of the
+ * library, the second one ends the process.
+ */
+#ifndef CLI_STOP_H
+#define CLI_STOP_H
+
+/* act is called from a signal handler with subject. */
+void stop_arm(void (*act)(void *subject), void *subject);
+/* Signals act as the system has it from here on: call before subject is freed. */
+void stop_disarm(void);
+/* The signal that asked, or 0. */
+int stop_signal(void);
+
+#endif

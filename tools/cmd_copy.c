@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd_copy.c - `zerohaul copy`: turns a command line into one transfer, runs it and reports. It
+ * opens none of the files itself: whether a source can be sent is for the library to say.
+ */
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <zerohaul.h>
+
+#include "command.h"
+#include "cli/json.h"
+#include "cli/key.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "cli/say.h"
+#include "cli/stop.h"
+#include "cli/url.h"
+
+struct copy {
+	struct zh_transfer_options options;
+	uint32_t json;
+	uint32_t quiet;
+	uint32_t progress; /* enum progress_mode */
+	int source_count;
+	char **source;
+	const char *destination;
+	struct url server;
+	struct zh_transfer *transfer; /* NULL: it did not come that far */
+	/* What went wrong before the transfer ran; afterwards the transfer knows. */
+	struct zh_error error;
+};
+
+static const struct arg_option rows[] = {
+	{ .name = "key",
+		.letter = 'k',
+		.kind = ARG_FILE,
+		.argument = "FILE",
+		.help = "The key shared with the server, a file that only its owner can read. The "
+			"environment variable ZEROHAUL_KEY_FILE may name it instead.",
+		ARG_AT(struct copy, options.key_file) },
+	{ .name = "insecure",
+		.kind = ARG_BITS,
+		.help = "Use no key; only for a server on this host.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_INSECURE },
+	{ .name = "strategy",
+		.letter = 's',
+		.kind = ARG_SEND,
+		.argument = "NAME",
+		.help = "How the sending side moves bytes, instead of what its plan chooses.",
+		ARG_AT(struct copy, options.strategy) },
+	{ .name = "receive-strategy",
+		.letter = 'r',
+		.kind = ARG_RECEIVE,
+		.argument = "NAME",
+		.help = "How the receiving side moves bytes, instead of what its plan chooses.",
+		ARG_AT(struct copy, options.receive_strategy) },
+	{ .name = "chunk",
+		.letter = 'c',
+		.kind = ARG_SIZE,
+		.argument = "SIZE",
+		.help = "How much one system call is asked to move, on both sides.",
+		ARG_AT(struct copy, options.chunk_bytes),
+		.minimum = 1 },
+	{ .name = "streams",
+		.letter = 'n',
+		.kind = ARG_COUNT,
+		.argument = "N",
+		.help = "Number of data connections, at most 64.",
+		ARG_AT(struct copy, options.streams),
+		.minimum = 1,
+		.maximum = 64 },
+	{ .name = "verify",
+		.kind = ARG_CHOICE,
+		.argument = "full|none",
+		.help = "Compare digests of what was read and what was stored (full, the default), "
+			"or do not; then the report says \"not verified\".",
+		ARG_AT(struct copy, options.verify) },
+	{ .name = "durability",
+		.kind = ARG_CHOICE,
+		.argument = "full|file|none",
+		.help = "What is on stable storage before a file counts as copied: data and name "
+			"(full, the default), data, or nothing.",
+		ARG_AT(struct copy, options.durability) },
+	{ .name = "no-clobber",
+		.kind = ARG_BITS,
+		.help = "Never replace a file that exists.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_NO_CLOBBER },
+	{ .name = "no-fallback",
+		.kind = ARG_BITS,
+		.help = "Fail rather than use another strategy when the kernel refuses the one "
+			"that was planned.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_NO_FALLBACK },
+	{ .name = "nagle",
+		.kind = ARG_CHOICE,
+		.argument = "default|nodelay|cork",
+		.help = "When small segments are sent: as the kernel has it, at once (TCP_NODELAY), "
+			"or not while a range of a file moves (TCP_CORK).",
+		ARG_AT(struct copy, options.sock.nagle) },
+	{ .name = "sndbuf",
+		.kind = ARG_SIZE,
+		.argument = "SIZE",
+		.help = "Size of send buffers (SO_SNDBUF). Turns the kernel's autotuning of them "
+			"off.",
+		ARG_AT(struct copy, options.sock.sndbuf_bytes),
+		.minimum = 1,
+		.maximum = INT32_MAX },
+	{ .name = "rcvbuf",
+		.kind = ARG_SIZE,
+		.argument = "SIZE",
+		.help = "Size of receive buffers (SO_RCVBUF). Turns the kernel's autotuning of them "
+			"off.",
+		ARG_AT(struct copy, options.sock.rcvbuf_bytes),
+		.minimum = 1,
+		.maximum = INT32_MAX },
+	{ .name = "congestion",
+		.kind = ARG_BUFFER,
+		.argument = "NAME",
+		.help = "Congestion control (TCP_CONGESTION), for example cubic or bbr.",
+		ARG_AT(struct copy, options.sock.congestion) },
+	{ .name = "notsent-lowat",
+		.kind = ARG_SIZE,
+		.argument = "SIZE",
+		.help = "Unsent bytes below which a socket takes more (TCP_NOTSENT_LOWAT).",
+		ARG_AT(struct copy, options.sock.notsent_lowat_bytes),
+		.minimum = 1,
+		.maximum = INT32_MAX },
+	{ .name = "pacing",
+		.kind = ARG_SIZE,
+		.argument = "RATE",
+		.help = "Highest rate of one data connection in bytes per second, written like a "
+			"SIZE (SO_MAX_PACING_RATE).",
+		ARG_AT(struct copy, options.sock.pacing_bytes_per_s),
+		.minimum = 1 },
+	{ .name = "connect-timeout",
+		.kind = ARG_SECONDS,
+		.argument = "SECONDS",
+		.help = "Give up a connection attempt after this long; 10 by default.",
+		ARG_AT(struct copy, options.connect_ms),
+		.minimum = 1,
+		.maximum = 86400000 },
+	{ .name = "json",
+		.letter = 'j',
+		.kind = ARG_BITS,
+		.help = "Print one JSON object instead of the summary, on failure too.",
+		ARG_AT(struct copy, json),
+		.value = 1 },
+	{ .name = "quiet",
+		.letter = 'q',
+		.kind = ARG_BITS,
+		.help = "Print no summary, and no progress unless --progress=always asks for it.",
+		ARG_AT(struct copy, quiet),
+		.value = 1 },
+	{ .name = "progress",
+		.kind = ARG_CHOICE,
+		.argument = "auto|always|never",
+		.help = "Show progress on stderr: on a terminal (auto, the default), always, or "
+			"never. Without a terminal it is one plain line per second.",
+		ARG_AT(struct copy, progress) },
+	{ .name = "help", .letter = 'h', .kind = ARG_HELP, .help = "Print this help and exit." },
+};
+
+/* Note what is wrong; file may be "". Returns the outcome. */
+__attribute__((format(printf, 4, 5))) static int fail(
+	struct copy *copy, int outcome, const char *file, const char *format, ...)
+{
+	struct zh_error *error = &copy->error;
+	va_list arguments;
+
+	*error = (struct zh_error){ .size = sizeof(*error), .outcome = outcome };
+	snprintf(error->stage, sizeof(error->stage), "options");
+	zh_escape(file, strlen(file), error->file, sizeof(error->file));
+	va_start(arguments, format);
+	vsnprintf(error->text, sizeof(error->text), format, arguments);
+	va_end(arguments);
+	return outcome;
+}
+
+static int take_url(struct copy *copy, const char *text, struct url *ret_url)
+{
+	const char *wrong = url_parse(text, ret_url);
+
+	return wrong ? fail(copy, ZH_USAGE, text, "not a location: %s", wrong) : ZH_OK;
+}
+
+static int settle_push(struct copy *copy)
+{
+	int outcome = take_url(copy, copy->destination, &copy->server);
+
+	if (outcome != ZH_OK)
+		return outcome;
+	for (int i = 0; i < copy->source_count; i++)
+		if (url_looks_like(copy->source[i]))
+			return fail(copy, ZH_USAGE, copy->source[i],
+				"a source cannot be remote when the destination is");
+	copy->options.direction = ZH_PUSH;
+	copy->options.destination = copy->server.path;
+	return ZH_OK;
+}
+
+static int settle_pull(struct copy *copy)
+{
+	for (int i = 0; i < copy->source_count; i++) {
+		struct url url = { .port = 0 };
+		if (!url_looks_like(copy->source[i]))
+			return fail(copy, ZH_USAGE, copy->source[i],
+				"source and destination are both local; one side must be "
+				"zh://HOST[:PORT]/PATH");
+		int outcome = take_url(copy, copy->source[i], &url);
+		if (outcome != ZH_OK)
+			return outcome;
+		if (i > 0 && !url_same_server(&url, &copy->server))
+			return fail(copy, ZH_USAGE, copy->source[i],
+				"all sources must be on the same HOST:PORT");
+		copy->server = url;
+	}
+	copy->options.direction = ZH_PULL;
+	copy->options.destination = copy->destination;
+	return ZH_OK;
+}
+
+/* Whether nothing is to be kept while something is promised about what is kept. */
+static bool discards(const struct zh_transfer_options *options)
+{
+	return options->receive_strategy && strcmp(options->receive_strategy, "discard") == 0 &&
+	       (options->verify != ZH_VERIFY_NONE || options->durability != ZH_DURABLE_NONE);
+}
+
+static int settle(struct copy *copy)
+{
+	int outcome = url_looks_like(copy->destination) ? settle_push(copy) : settle_pull(copy);
+
+	if (outcome != ZH_OK)
+		return outcome;
+	if (discards(&copy->options))
+		return fail(copy, ZH_USAGE, "",
+			"--receive-strategy=discard stores nothing: it needs --verify=none and "
+			"--durability=none");
+	const bool insecure = copy->options.flags & ZH_INSECURE;
+	const char *wrong = key_settle(&copy->options.key_file, insecure);
+	if (wrong)
+		return fail(copy, ZH_USAGE, "", "%s", wrong);
+	copy->options.host = copy->server.host;
+	copy->options.port = copy->server.port;
+	return ZH_OK;
+}
+
+static int prepare(struct copy *copy)
+{
+	int r = zh_transfer_new(&copy->options, &copy->transfer);
+
+	if (r < 0) {
+		copy->transfer = NULL;
+		return fail(copy, outcome_of_errno(-r), "", "cannot set up the transfer: %s",
+			strerror(-r));
+	}
+	for (int i = 0; i < copy->source_count; i++) {
+		struct url url = { .path = copy->source[i] };
+		if (copy->options.direction == ZH_PULL)
+			(void)url_parse(copy->source[i], &url);
+		r = zh_transfer_add(copy->transfer, url.path);
+		if (r < 0)
+			return fail(copy, outcome_of_errno(-r), copy->source[i],
+				"cannot be a source: %s", strerror(-r));
+	}
+	return ZH_OK;
+}
+
+static void cancel(void *transfer)
+{
+	zh_transfer_cancel(transfer);
+}
+
+static int run(struct copy *copy)
+{
+	struct progress progress;
+	enum progress_mode mode = (enum progress_mode)copy->progress;
+
+	if (mode == PROGRESS_AUTO && copy->quiet)
+		mode = PROGRESS_NEVER;
+	stop_arm(cancel, copy->transfer);
+	progress_start(&progress, copy->transfer, mode);
+	int outcome = zh_transfer_run(copy->transfer);
+	progress_stop(&progress);
+	stop_disarm();
+	return outcome;
+}
+
+/* The first thing that went wrong, or NULL. */
+static const struct zh_error *first_error(const struct copy *copy, bool has_run)
+{
+	if (!has_run)
+		return &copy->error;
+	const struct zh_error *session = zh_transfer_error(copy->transfer);
+	const struct zh_failure *failure = zh_transfer_failure_at(copy->transfer, 0);
+	return session->outcome != ZH_OK ? session : failure ? &failure->error : NULL;
+}
+
+static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bool has_run)
+{
+	json_t *out = json_object();
+	json_t *sources = json_array();
+	json_t *failures = json_array();
+	const struct zh_error *error = outcome == ZH_OK ? NULL : first_error(copy, has_run);
+	const struct zh_failure *failure;
+
+	for (int i = 0; i < copy->source_count; i++)
+		(void)json_array_append_new(sources, json_of_bytes(copy->source[i]));
+	for (size_t i = 0; has_run && (failure = zh_transfer_failure_at(copy->transfer, i)); i++)
+		(void)json_array_append_new(
+			failures, json_of_error(&failure->error, failure->error.outcome));
+
+	(void)json_object_set_new(out, "schema", json_string("zerohaul-copy/1"));
+	(void)json_object_set_new(out, "version", json_string(zh_version()));
+	(void)json_object_set_new(out, "outcome", json_string(zh_outcome_name(outcome)));
+	(void)json_object_set_new(out, "exit_status", json_integer(status));
+	(void)json_object_set_new(out, "direction",
+		json_string(copy->options.direction == ZH_PUSH ? "push" : "pull"));
+	(void)json_object_set_new(out, "host", json_of_bytes(copy->server.host));
+	(void)json_object_set_new(out, "port", json_integer(copy->server.port));
+	(void)json_object_set_new(out, "sources", sources);
+	(void)json_object_set_new(out, "destination", json_of_bytes(copy->destination));
+	(void)json_object_set_new(out, "error",
+		!error ? json_null()
+		       : json_of_error(error, error->outcome == outcome ? status : error->outcome));
+	(void)json_object_set_new(out, "failures", failures);
+	(void)json_object_set_new(out, "report",
+		has_run ? json_of_report(zh_transfer_report(copy->transfer)) : json_null());
+	return out;
+}
+
+/* Tell how it ended, on both streams. Returns the exit status. */
+static int finish(const struct copy *copy, int outcome, bool has_run)
+{
+	const int signal_number = stop_signal();
+	const int status = outcome == ZH_CANCELLED && signal_number ? 128 + signal_number : outcome;
+
+	if (has_run)
+		report_print_failures(copy->transfer, outcome);
+	else
+		say_record(&copy->error);
+	if (copy->json && json_print(json_of_copy(copy, outcome, status, has_run)) < 0)
+		return say_error(ZH_INTERNAL, "no memory for the report");
+	/* What failed altogether has no figures worth reading. */
+	if (!copy->json && !copy->quiet && has_run &&
+		zh_transfer_report(copy->transfer)->files_done)
+		report_print(zh_transfer_report(copy->transfer));
+	return status;
+}
+
+static int copy_run(const struct command *command, int argc, char **argv)
+{
+	struct copy copy = { .options = zh_transfer_options_default() };
+	int operand_count = 0;
+	int r = args_parse(command, argc, argv, &copy, &operand_count);
+
+	if (r != ARGS_OK)
+		return args_status(r);
+	if (operand_count < 2)
+		return say_usage(command->name, "a SOURCE and a DEST are needed");
+	copy.source = argv;
+	copy.source_count = operand_count - 1;
+	copy.destination = argv[operand_count - 1];
+
+	int outcome = settle(&copy);
+	if (outcome == ZH_OK)
+		outcome = prepare(&copy);
+	const bool has_run = outcome == ZH_OK;
+	if (has_run)
+		outcome = run(&copy);
+	r = finish(&copy, outcome, has_run);
+	zh_transfer_free(copy.transfer);
+	return r;
+}
+
+const struct command cmd_copy = {
+	.name = "copy",
+	.summary = "copy files to or from a server",
+	.synopsis = "[OPTION...] SOURCE... zh://HOST[:PORT]/PATH\n"
+		    "[OPTION...] zh://HOST[:PORT]/PATH... DEST",
+	.about =
+		"Copies regular files between this host and a server. A file appears under its "
+		"name when all of it has arrived, never before. Sizes take the suffixes K, M, G, T "
+		"or KiB and so on (1024), KB and so on (1000).",
+	.page = "zerohaul-copy(1)",
+	.options = rows,
+	.option_count = sizeof(rows) / sizeof(rows[0]),
+	.run = copy_run,
+};
