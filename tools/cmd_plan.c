@@ -114,10 +114,13 @@ static void print_plan(const struct zh_plan *plan)
 	for (size_t i = 0; i < plan->fact_count && i < ZH_PLAN_FACTS; i++)
 		printf("  %-27s %s\n", plan->fact[i].name, plan->fact[i].value);
 	printf("\nStrategies\n");
-	for (size_t i = 0; i < plan->verdict_count && i < ZH_PLAN_VERDICTS; i++)
-		printf("  %-15s %-8s %s\n", plan->verdict[i].name,
-			plan->verdict[i].admitted ? "admitted" : "refused",
-			plan->verdict[i].reason);
+	for (size_t i = 0; i < plan->verdict_count && i < ZH_PLAN_VERDICTS; i++) {
+		const struct zh_verdict *verdict = &plan->verdict[i];
+		const char *word = verdict->admitted ? "admitted" : "refused";
+		const bool says_more = strcmp(verdict->reason, word) != 0;
+		printf("  %-27s %s%s%s\n", verdict->name, word, says_more ? ": " : "",
+			says_more ? verdict->reason : "");
+	}
 	printf("\nChoice\n  %s: %s\n", plan->strategy, plan->reason);
 	printf("  %u bytes per call, %u in flight", plan->chunk_bytes, plan->depth);
 	if (plan->pipe_bytes)

@@ -38,8 +38,7 @@ static void put_command_names(FILE *out)
 		fprintf(out, "%s%s", i ? " " : "", commands[i]->name);
 }
 
-/* ---------------------------------------------------------------- bash -------------------------
- */
+/* ------------------------------ bash --------------------------------------------------- */
 
 static void bash_options(FILE *out, const struct command *command)
 {
@@ -122,8 +121,7 @@ static void bash(FILE *out)
 		out);
 }
 
-/* ---------------------------------------------------------------- zsh --------------------------
- */
+/* ------------------------------ zsh ---------------------------------------------------- */
 
 /* Text inside [...] of an _arguments specification, itself inside single quotes. */
 static void zsh_text(FILE *out, const char *text)
@@ -197,8 +195,7 @@ static void zsh(FILE *out)
 	fputs("\tesac\n}\n\n_zerohaul \"$@\"\n", out);
 }
 
-/* ---------------------------------------------------------------- fish -------------------------
- */
+/* ------------------------------ fish --------------------------------------------------- */
 
 static void fish_text(FILE *out, const char *text)
 {

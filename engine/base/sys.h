@@ -147,8 +147,7 @@ int sys_poll(struct pollfd *fds, nfds_t count, int timeout_ms) must_check;
 void *sys_map_memory(size_t length, bool huge, int *ret_error) must_check;
 void sys_unmap_memory(void *memory, size_t length);
 
-/* ------------------------------------------------------------------ the seam -------------------
- */
+/* ------------------------------ the seam ----------------------------------------------- */
 /*
  * Built with SYS_FAULTS (the test programs and zerohaul-faults), any call can be made to fail, be
  * short or be interrupted. Released builds contain none of it.

@@ -18,10 +18,10 @@
 /* An ignored result; the reason stands beside it. */
 #define IGNORE(call) ((void)!(call))
 
-#define ARRAY_LEN(a)             (sizeof(a) / sizeof((a)[0]))
-#define KIB                      ((uint64_t)1 << 10)
-#define MIB                      ((uint64_t)1 << 20)
-#define GIB                      ((uint64_t)1 << 30)
+#define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define KIB          ((uint64_t)1 << 10)
+#define MIB          ((uint64_t)1 << 20)
+#define GIB          ((uint64_t)1 << 30)
 
 /* Stops the program: a state that only a bug of ours can reach. Never used on input. */
 _Noreturn void check_failed(const char *condition, const char *file, int line);

@@ -7,10 +7,10 @@
  *
  * Conventions. Calls return 0 or a negative errno unless the declaration says otherwise. File
  * descriptors are borrowed: the library never closes one it was given. A struct that crosses the
- * boundary begins with its own size; set it up with its zh_*_default() initialiser, so that a program
- * built against an older header keeps working. Sizes are bytes, times are nanoseconds unless the
- * name says otherwise. No call prints, exits or installs a signal handler; SIGPIPE must be ignored by
- * the program, because splice(2) and sendfile(2) raise it for a peer that has gone.
+ * boundary begins with its own size; set it up with its zh_*_default() initialiser, so that a
+ * program built against an older header keeps working. Sizes are bytes, times are nanoseconds
+ * unless the name says otherwise. No call prints, exits or installs a signal handler; SIGPIPE must
+ * be ignored by the program, because splice(2) and sendfile(2) raise it for a peer that has gone.
  * Text in structs is printable ASCII: bytes of names that are not are escaped as \xNN.
  */
 #ifndef ZEROHAUL_H
@@ -23,10 +23,10 @@
 extern "C" {
 #endif
 
-#define ZH_API __attribute__((visibility("default")))
+#define ZH_API        __attribute__((visibility("default")))
 #define ZH_MUST_CHECK __attribute__((warn_unused_result))
 
-/* ---------------------------------------------------------------- outcomes and errors ---------- */
+/* ------------------------------ outcomes and errors ------------------------------------ */
 
 /*
  * How a transfer, a file or a session ended. The value is the exit status of the command and the
@@ -72,7 +72,7 @@ struct zh_error {
 	char text[256];   /* one sentence, no newline */
 };
 
-/* ---------------------------------------------------------------- shared shapes ---------------- */
+/* ------------------------------ shared shapes ------------------------------------------ */
 
 enum zh_side { ZH_SEND = 0, ZH_RECEIVE = 1 };
 
@@ -90,8 +90,8 @@ enum zh_nagle {
 };
 
 /*
- * Wishes for a TCP socket; zero or empty means "leave it to the kernel". Setting a buffer size turns
- * the kernel's autotuning off for that direction, which is why nothing is set by default.
+ * Wishes for a TCP socket; zero or empty means "leave it to the kernel". Setting a buffer size
+ * turns the kernel's autotuning off for that direction, which is why nothing is set by default.
  */
 struct zh_sockopts {
 	uint32_t size;
@@ -99,9 +99,9 @@ struct zh_sockopts {
 	uint32_t sndbuf_bytes;
 	uint32_t rcvbuf_bytes;
 	uint32_t notsent_lowat_bytes;
-	uint32_t mss_bytes;                   /* TCP_MAXSEG; only before a connection is made */
-	uint64_t pacing_bytes_per_s;          /* SO_MAX_PACING_RATE */
-	char congestion[16];                  /* TCP_CONGESTION, e.g. "cubic" */
+	uint32_t mss_bytes;          /* TCP_MAXSEG; only before a connection is made */
+	uint64_t pacing_bytes_per_s; /* SO_MAX_PACING_RATE */
+	char congestion[16];         /* TCP_CONGESTION, e.g. "cubic" */
 };
 
 #define ZH_NAME_CAP 24 /* a strategy's name, with its end */
@@ -136,7 +136,7 @@ struct zh_tcp {
  */
 struct zh_stats {
 	uint32_t size;
-	uint32_t side;             /* enum zh_side */
+	uint32_t side;              /* enum zh_side */
 	char strategy[ZH_NAME_CAP]; /* the one that moved the last byte */
 	uint64_t bytes;
 	uint64_t elapsed_ns;
@@ -144,20 +144,20 @@ struct zh_stats {
 	uint64_t wait_space_ns; /* socket buffer full */
 	uint64_t wait_data_ns;  /* nothing to receive yet */
 	uint64_t wait_disk_ns;
-	uint64_t wait_run_ns;   /* runnable, but the CPU was taken */
-	uint64_t shorts;        /* calls that moved less than asked */
-	uint64_t agains;        /* calls that would have blocked */
+	uint64_t wait_run_ns;     /* runnable, but the CPU was taken */
+	uint64_t shorts;          /* calls that moved less than asked */
+	uint64_t agains;          /* calls that would have blocked */
 	uint64_t zc_copied_bytes; /* "zero-copy" bytes that the kernel copied after all */
 	uint64_t digest_bytes;    /* bytes digested by the channel while they were in its hands */
-	uint32_t chunk_bytes;   /* moved by one call, as used */
-	uint32_t depth;         /* operations in flight at most, as used */
-	uint32_t pipe_bytes;    /* as the kernel granted it, 0: no pipe */
-	uint32_t ring_flags;    /* io_uring set-up flags granted, 0: no ring or none */
-	uint32_t registered;    /* 1: buffers registered with the ring */
-	uint32_t huge_pages;    /* 1: buffers on huge pages */
-	uint32_t direct;        /* 1: O_DIRECT was used */
-	uint32_t demotions;     /* changes of strategy forced by the kernel */
-	char demotion[128];     /* the last one, with its reason */
+	uint32_t chunk_bytes;     /* moved by one call, as used */
+	uint32_t depth;           /* operations in flight at most, as used */
+	uint32_t pipe_bytes;      /* as the kernel granted it, 0: no pipe */
+	uint32_t ring_flags;      /* io_uring set-up flags granted, 0: no ring or none */
+	uint32_t registered;      /* 1: buffers registered with the ring */
+	uint32_t huge_pages;      /* 1: buffers on huge pages */
+	uint32_t direct;          /* 1: O_DIRECT was used */
+	uint32_t demotions;       /* changes of strategy forced by the kernel */
+	char demotion[128];       /* the last one, with its reason */
 	uint64_t calls[ZH_CALL_MAX];
 	struct zh_tcp tcp;
 };
@@ -165,7 +165,7 @@ struct zh_stats {
 /* Name of the system call counted in zh_stats.calls[index], or NULL past the last one. */
 ZH_API const char *zh_call_name(size_t index);
 
-/* ---------------------------------------------------------------- 1: move one extent ----------- */
+/* ------------------------------ 1: move one extent ------------------------------------- */
 
 enum {
 	ZH_NO_FALLBACK = 1u << 0, /* fail rather than demote to another strategy */
@@ -200,7 +200,8 @@ static inline struct zh_options zh_options_default(void)
  * Send one extent of a regular file over a connected stream socket, or receive one into it. What is
  * on the wire is the bytes alone. Returns when the last byte was handed to the kernel (send) or
  * handed to the file (receive; not synced). The file's own offset is neither used nor moved.
- * options may be NULL; ret_stats may be NULL and is filled on failure too: bytes says how far it got.
+ * options may be NULL; ret_stats may be NULL and is filled on failure too: bytes says how far it
+ * got.
  *
  * Errors: -EINVAL unknown strategy or not admitted with ZH_NO_FALLBACK, -ENODATA the file ended
  * before the extent did, -ECONNRESET the peer closed before the extent was complete, -ETIMEDOUT
@@ -212,19 +213,19 @@ ZH_API ZH_MUST_CHECK int zh_send(int file_fd, int sock_fd, struct zh_extent exte
 ZH_API ZH_MUST_CHECK int zh_recv(int sock_fd, int file_fd, struct zh_extent extent,
 	const struct zh_options *options, struct zh_stats *ret_stats);
 
-/* ---------------------------------------------------------------- 2: ask ----------------------- */
+/* ------------------------------ 2: ask ------------------------------------------------- */
 
 /* One way of moving bytes in one direction. All strings are static. */
 struct zh_strategy {
 	const char *name;
-	const char *summary;      /* mechanism, one line */
-	const char *needs;        /* preconditions, one line */
+	const char *summary;       /* mechanism, one line */
+	const char *needs;         /* preconditions, one line */
 	const char *falls_back_to; /* strategy taken when the kernel refuses, NULL: none */
-	const char *since;        /* first Linux that can do it */
-	uint32_t side;            /* enum zh_side */
-	uint32_t sees_data;       /* 1: bytes pass through the engine's buffers */
-	uint32_t user_copies;     /* copies by the CPU across the user boundary per byte */
-	uint32_t total_copies;    /* all copies by the CPU per byte on this side, loopback */
+	const char *since;         /* first Linux that can do it */
+	uint32_t side;             /* enum zh_side */
+	uint32_t sees_data;        /* 1: bytes pass through the engine's buffers */
+	uint32_t user_copies;      /* copies by the CPU across the user boundary per byte */
+	uint32_t total_copies;     /* all copies by the CPU per byte on this side, loopback */
 };
 
 /* Strategy by index, or NULL past the last. The order is the order of preference in listings. */
@@ -241,19 +242,19 @@ struct zh_verdict {
 	char reason[100];
 };
 
-#define ZH_PLAN_FACTS 24
+#define ZH_PLAN_FACTS    24
 #define ZH_PLAN_VERDICTS 24
 
 /* What was decided for one file and one socket, and why. Plain data; copying it is fine. */
 struct zh_plan {
 	uint32_t size;
-	uint32_t side;              /* enum zh_side */
+	uint32_t side; /* enum zh_side */
 	char strategy[ZH_NAME_CAP];
-	uint32_t chunk_bytes;       /* moved by one call */
-	uint32_t depth;             /* operations in flight */
-	uint32_t pipe_bytes;        /* asked for; 0: no pipe */
+	uint32_t chunk_bytes; /* moved by one call */
+	uint32_t depth;       /* operations in flight */
+	uint32_t pipe_bytes;  /* asked for; 0: no pipe */
 	uint32_t no_fallback;
-	char reason[200];           /* one sentence */
+	char reason[200]; /* one sentence */
 	uint32_t fact_count;
 	uint32_t verdict_count;
 	struct zh_fact fact[ZH_PLAN_FACTS];
@@ -261,8 +262,8 @@ struct zh_plan {
 };
 
 /*
- * What zh_send or zh_recv would do. sock_fd may be -1: then a local TCP peer is assumed and the plan
- * says so. Changes nothing. Errors: as those two.
+ * What zh_send or zh_recv would do. sock_fd may be -1: then a local TCP peer is assumed and the
+ * plan says so. Changes nothing. Errors: as those two.
  */
 ZH_API ZH_MUST_CHECK int zh_plan(int file_fd, int sock_fd, enum zh_side side,
 	struct zh_extent extent, const struct zh_options *options, struct zh_plan *ret_plan);
@@ -284,7 +285,7 @@ struct zh_probe {
 
 ZH_API ZH_MUST_CHECK int zh_probe(struct zh_probe *ret_probe);
 
-/* ---------------------------------------------------------------- 3: between hosts ------------- */
+/* ------------------------------ 3: between hosts --------------------------------------- */
 
 #define ZH_DEFAULT_PORT 7117
 
@@ -299,20 +300,20 @@ enum {
 
 struct zh_transfer_options {
 	uint32_t size;
-	uint32_t flags;            /* ZH_NO_FALLBACK, ZH_INSECURE, ZH_NO_CLOBBER */
-	uint32_t direction;        /* enum zh_direction */
-	uint32_t verify;           /* enum zh_verify */
-	uint32_t durability;       /* enum zh_durability */
-	uint32_t chunk_bytes;      /* 0: the plan chooses */
-	uint32_t connect_ms;       /* 0: 10 s */
+	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_INSECURE, ZH_NO_CLOBBER */
+	uint32_t direction;   /* enum zh_direction */
+	uint32_t verify;      /* enum zh_verify */
+	uint32_t durability;  /* enum zh_durability */
+	uint32_t chunk_bytes; /* 0: the plan chooses */
+	uint32_t connect_ms;  /* 0: 10 s */
 	uint16_t port;
-	uint16_t streams;          /* data connections; 0: the plan chooses */
-	const char *host;          /* name or address of the server */
-	const char *key_file;      /* NULL only with ZH_INSECURE */
-	const char *destination;   /* push: path under the server's root; pull: local path */
-	const char *strategy;      /* of the sending side; NULL: the plan chooses */
+	uint16_t streams;        /* data connections; 0: the plan chooses */
+	const char *host;        /* name or address of the server */
+	const char *key_file;    /* NULL only with ZH_INSECURE */
+	const char *destination; /* push: path under the server's root; pull: local path */
+	const char *strategy;    /* of the sending side; NULL: the plan chooses */
 	const char *receive_strategy;
-	struct zh_sockopts sock;   /* for the data connections, on both sides */
+	struct zh_sockopts sock; /* for the data connections, on both sides */
 };
 
 static inline struct zh_transfer_options zh_transfer_options_default(void)
@@ -327,13 +328,13 @@ static inline struct zh_transfer_options zh_transfer_options_default(void)
 /* A snapshot of a running transfer. */
 struct zh_progress {
 	uint32_t size;
-	uint32_t files_done;   /* acknowledged */
+	uint32_t files_done; /* acknowledged */
 	uint32_t files_failed;
 	uint32_t files_known;
-	uint64_t bytes_moved;  /* by the data connections of this side, re-sends included */
-	uint64_t bytes_known;  /* sum of the sizes known so far */
+	uint64_t bytes_moved; /* by the data connections of this side, re-sends included */
+	uint64_t bytes_known; /* sum of the sizes known so far */
 	uint64_t elapsed_ns;
-	char phase[24];        /* "connecting", "moving", "committing", "done" */
+	char phase[24]; /* "connecting", "moving", "committing", "done" */
 };
 
 /* Totals of one side of a session. */
@@ -345,7 +346,7 @@ struct zh_side_report {
 	uint64_t max_rss_bytes;
 	uint64_t voluntary_switches;
 	uint64_t involuntary_switches;
-	uint64_t disk_ns;     /* fallocate, fsync, rename: outside the channels */
+	uint64_t disk_ns;      /* fallocate, fsync, rename: outside the channels */
 	struct zh_stats stats; /* sum over the data connections; tcp: the first one */
 };
 
@@ -354,18 +355,18 @@ struct zh_report {
 	uint32_t size;
 	uint32_t files_done;
 	uint32_t files_failed;
-	uint32_t verified;     /* 1: every file's digests were compared */
-	uint32_t durability;   /* enum zh_durability that was kept */
+	uint32_t verified;   /* 1: every file's digests were compared */
+	uint32_t durability; /* enum zh_durability that was kept */
 	uint32_t streams;
 	uint32_t resent_leaves;
 	uint32_t pad;
-	uint64_t bytes;        /* sum of the sizes of the files done */
-	uint64_t elapsed_ns;   /* from run to the last acknowledgement */
+	uint64_t bytes;      /* sum of the sizes of the files done */
+	uint64_t elapsed_ns; /* from run to the last acknowledgement */
 	struct zh_side_report sender;
 	struct zh_side_report receiver;
-	struct zh_plan send_plan;    /* of the largest file this side planned; strategy "" if none */
+	struct zh_plan send_plan; /* of the largest file this side planned; strategy "" if none */
 	struct zh_plan receive_plan;
-	char limited_by[32];   /* "source disk", "sender CPU", "send buffer", "network", ... */
+	char limited_by[32]; /* "source disk", "sender CPU", "send buffer", "network", ... */
 	char limit_evidence[160];
 };
 
@@ -388,11 +389,14 @@ ZH_API ZH_MUST_CHECK int zh_transfer_new(
 ZH_API ZH_MUST_CHECK int zh_transfer_add(struct zh_transfer *transfer, const char *source);
 /* Returns an enum zh_outcome. ZH_OK: every file is acknowledged at the durability asked for. */
 ZH_API ZH_MUST_CHECK int zh_transfer_run(struct zh_transfer *transfer);
-ZH_API void zh_transfer_progress(const struct zh_transfer *transfer, struct zh_progress *ret_progress);
+ZH_API void zh_transfer_progress(
+	const struct zh_transfer *transfer, struct zh_progress *ret_progress);
 ZH_API void zh_transfer_cancel(struct zh_transfer *transfer);
-/* The first error of the session; outcome ZH_OK when there was none. Lives as long as transfer. */
+/* The first error: of the session, else of the first file that failed. Lives as long as transfer.
+ */
 ZH_API const struct zh_error *zh_transfer_error(const struct zh_transfer *transfer);
-/* Failed files by index, NULL past the last. At most 10,000 are kept; the report counts them all. */
+/* Failed files by index, NULL past the last. At most 10,000 are kept; the report counts them all.
+ */
 ZH_API const struct zh_failure *zh_transfer_failure_at(
 	const struct zh_transfer *transfer, size_t index);
 ZH_API const struct zh_report *zh_transfer_report(const struct zh_transfer *transfer);
@@ -408,9 +412,10 @@ struct zh_server_options {
 	uint32_t flags;       /* ZH_INSECURE, ZH_SERVE_ONCE, ZH_SERVE_READ_ONLY */
 	const char *root;     /* directory that everything happens under */
 	const char *key_file; /* NULL only with ZH_INSECURE */
-	const char *listen;   /* "ADDR:PORT", "[ADDR6]:PORT", ":PORT" or "ADDR"; port 0: any free one */
-	int32_t log_fd;       /* one line per event is written here; -1: none */
-	uint32_t grace_ms;    /* how long stop waits for running sessions; 0: 10 s */
+	const char
+		*listen; /* "ADDR:PORT", "[ADDR6]:PORT", ":PORT" or "ADDR"; port 0: any free one */
+	int32_t log_fd;  /* one line per event is written here; -1: none */
+	uint32_t grace_ms; /* how long stop waits for running sessions; 0: 10 s */
 };
 
 static inline struct zh_server_options zh_server_options_default(void)
@@ -440,7 +445,7 @@ ZH_API void zh_server_free(struct zh_server *server);
 /* Write a new random key to path, mode 0600; -EEXIST rather than replace a file. */
 ZH_API ZH_MUST_CHECK int zh_key_generate(const char *path);
 
-/* ---------------------------------------------------------------- 4: names and version --------- */
+/* ------------------------------ 4: names and version ----------------------------------- */
 
 /* One of the limits that a server keeps, for `zerohaul serve --limits`. */
 struct zh_limit {

@@ -113,5 +113,12 @@ int file_facts(int fd, struct zh_extent extent, struct file_facts *ret_facts)
 
 int file_open_direct(int fd, enum zh_side side)
 {
+	int flags = sys_fcntl(fd, F_GETFL, 0);
+
+	if (flags < 0)
+		return flags;
+	/* Whoever may open the file again must not get more from it than the descriptor allows. */
+	if ((flags & O_ACCMODE) == (side == ZH_SEND ? O_WRONLY : O_RDONLY))
+		return -EBADF;
 	return sys_reopen(fd, (side == ZH_SEND ? O_RDONLY : O_WRONLY) | O_DIRECT);
 }

@@ -9,7 +9,7 @@
 int file_facts(int fd, struct zh_extent extent, struct file_facts *ret_facts) must_check;
 
 /* A descriptor of the same open file with O_DIRECT, for reading or writing; close it with
- * sys_close. */
+ * sys_close. -EBADF: fd itself does not allow that. */
 int file_open_direct(int fd, enum zh_side side) must_check;
 
 /* Per mille of the extent that is in the page cache, -1: cannot be told. */

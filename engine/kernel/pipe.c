@@ -32,6 +32,7 @@ void pipe_close(struct pipe *pipe)
 		return;
 	sys_close(pipe->in);
 	sys_close(pipe->out);
+	pipe->in = pipe->out = -1; /* held_bytes stays: a pipe_empty that failed is tried again */
 	pipe->opened = false;
 }
 

@@ -144,6 +144,16 @@ void sock_tcp(int fd, struct zh_tcp *ret_tcp)
 	*ret_tcp = tcp;
 }
 
+uint64_t sock_tcp_bytes(int fd, enum zh_side side)
+{
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof(info);
+
+	if (sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+		return 0;
+	return side == ZH_SEND ? info.tcpi_bytes_acked : info.tcpi_bytes_received;
+}
+
 int sock_wait(int fd, short events, int abort_fd, int timeout_ms)
 {
 	struct pollfd set[2] = { { .fd = fd, .events = events },
@@ -327,7 +337,7 @@ int sock_listen(const char *text, bool loopback_only, int *ret_fd, struct zh_err
 	if (r < 0)
 		return err_set(
 			err, ZH_CONFIG, 0, "listen", "'%s' is not ADDR:PORT or [ADDR6]:PORT", text);
-	r = resolve(host[0] ? host : (loopback_only ? "127.0.0.1" : NULL), port, AI_PASSIVE, &list);
+	r = resolve(host[0] ? host : NULL, port, AI_PASSIVE, &list);
 	if (r != 0)
 		return err_set(err, ZH_CONFIG, 0, "listen", "%s: %s", text, gai_strerror(r));
 	if (loopback_only && !address_is_loopback(list->ai_addr)) {

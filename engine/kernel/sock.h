@@ -25,6 +25,10 @@ int sock_cork(int fd, unsigned on) must_check;
 /* What the kernel has now; valid 0 for anything but TCP. */
 void sock_tcp(int fd, struct zh_tcp *ret_tcp);
 
+/* Bytes that TCP has moved: received, or (sending) acknowledged by the peer. 0 for other sockets.
+ */
+uint64_t sock_tcp_bytes(int fd, enum zh_side side);
+
 /* What the route of a connected socket is like; fd -1: a local TCP peer is assumed. */
 void sock_facts(int fd, struct sock_facts *ret_facts);
 

@@ -159,13 +159,27 @@ static int channel_patience_ms(const struct channel *channel)
 	return waited_ms >= (uint64_t)channel->stall_ms ? 0 : channel->stall_ms - (int)waited_ms;
 }
 
+/* An operation of a ring may last longer than the patience: what TCP moves inside it counts too. */
+static void channel_look_for_progress(struct channel *channel)
+{
+	uint64_t bytes = sock_tcp_bytes(channel->sock, channel->side);
+
+	if (bytes == channel->tcp_bytes)
+		return;
+	channel->tcp_bytes = bytes;
+	channel->progress_ns = clock_now_ns();
+}
+
 static int channel_wait_socket(struct channel *channel)
 {
 	bool sending = channel->side == ZH_SEND;
 	uint64_t start = clock_now_ns();
-	int r = sock_wait(channel->sock, sending ? POLLOUT : POLLIN, channel->abort_fd,
-		channel_patience_ms(channel));
+	int patience_ms = channel_patience_ms(channel);
+	int r = -ETIMEDOUT; /* also for a socket that is ready each time and then moves nothing */
 
+	if (patience_ms != 0)
+		r = sock_wait(
+			channel->sock, sending ? POLLOUT : POLLIN, channel->abort_fd, patience_ms);
 	channel->stats.agains++;
 	channel_note_wait(
 		channel, sending ? CHANNEL_WAIT_SPACE : CHANNEL_WAIT_DATA, clock_now_ns() - start);
@@ -181,6 +195,8 @@ int channel_ring_wait(struct channel *channel, struct ring *ring, enum channel_w
 		r = ring_wait(ring, RING_SLICE_MS);
 		if (r != -ETIME)
 			break;
+		if (what != CHANNEL_WAIT_DISK)
+			channel_look_for_progress(channel);
 		struct pollfd abort = { .fd = channel->abort_fd, .events = POLLIN };
 		if (channel->abort_fd >= 0 && sys_poll(&abort, 1, 0) > 0)
 			r = -ECANCELED;
@@ -190,6 +206,8 @@ int channel_ring_wait(struct channel *channel, struct ring *ring, enum channel_w
 			break;
 	}
 	channel_note_wait(channel, what, clock_now_ns() - start);
+	if (what == CHANNEL_WAIT_DISK)
+		channel->progress_ns = clock_now_ns(); /* the peer is not to blame for our disk */
 	if (r < 0)
 		return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
 	return 0;
@@ -216,8 +234,10 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 	struct leaf_run *digest)
 {
 	bool corked = channel->cork && channel->side == ZH_SEND;
+	bool waiting = false;
 	int r = 0;
 
+	channel->progress_ns = clock_now_ns();
 	channel->offset = extent.offset;
 	channel->end = extent.offset + extent.length;
 	channel->horizon = max_u64(horizon, channel->end);
@@ -234,7 +254,11 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 			channel->offset += (uint64_t)moved;
 			channel->stats.bytes += (uint64_t)moved;
 			channel->progress_ns = clock_now_ns();
+			waiting = false;
 		} else if (moved == -EAGAIN) {
+			if (!waiting) /* until here it may have been our disk that took its time */
+				channel->progress_ns = clock_now_ns();
+			waiting = true;
 			r = channel_wait_socket(channel);
 			if (r < 0)
 				r = (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
@@ -252,16 +276,25 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 
 int channel_settle(struct channel *channel)
 {
+	int r;
+
 	if (!channel->strategy || !channel_state(channel))
 		return 0;
 	channel->failed = CHANNEL_END_NONE;
-	return channel->strategy->drain(channel, channel_state(channel));
+	channel->refused = false;
+	r = channel->strategy->drain(channel, channel_state(channel));
+	if (channel->refused) {
+		channel->refused = false;
+		r = channel_demote(channel, r);
+	}
+	return r;
 }
 
 static const uint8_t zeros[64 * KIB];
 
 int channel_zero(struct channel *channel, uint64_t bytes)
 {
+	channel->progress_ns = clock_now_ns();
 	while (bytes > 0) {
 		ssize_t r =
 			sys_send(channel->sock, zeros, min_u64(bytes, sizeof(zeros)), MSG_DONTWAIT);
@@ -280,6 +313,7 @@ int channel_zero(struct channel *channel, uint64_t bytes)
 
 int channel_skip(struct channel *channel, uint64_t bytes)
 {
+	channel->progress_ns = clock_now_ns();
 	while (bytes > 0) {
 		/* MSG_TRUNC on TCP throws the bytes away in the kernel. */
 		ssize_t r = sys_recv(
@@ -318,11 +352,13 @@ void channel_note_wait(struct channel *channel, enum channel_wait what, uint64_t
 void channel_stats(struct channel *channel, struct zh_stats *ret_stats)
 {
 	struct zh_stats *stats = &channel->stats;
+	uint64_t run_delay_ns = thread_run_delay_ns();
 	uint64_t accounted;
 
 	stats->elapsed_ns = clock_now_ns() - channel->opened_ns - channel->idle_ns;
 	stats->cpu_ns = clock_thread_cpu_ns() - channel->cpu_start_ns;
-	stats->wait_run_ns = thread_run_delay_ns() - channel->run_delay_start_ns;
+	if (run_delay_ns > channel->run_delay_start_ns) /* 0 when it could not be read this time */
+		stats->wait_run_ns = run_delay_ns - channel->run_delay_start_ns;
 	accounted = stats->cpu_ns + stats->wait_run_ns + stats->wait_space_ns + stats->wait_data_ns;
 	stats->wait_disk_ns = stats->elapsed_ns > accounted ? stats->elapsed_ns - accounted : 0;
 	stats->chunk_bytes = channel->chunk_bytes;
@@ -338,7 +374,7 @@ ssize_t channel_fail(struct channel *channel, enum channel_end end, ssize_t erro
 {
 	if (channel->failed == CHANNEL_END_NONE)
 		channel->failed = end;
-	return error;
+	return error == -EAGAIN ? -EIO : error; /* from step -EAGAIN means: wait for the socket */
 }
 
 ssize_t channel_refuse(struct channel *channel, int error)

@@ -51,7 +51,8 @@ struct channel {
 	void *state[STRATEGY_MAX]; /* by strategy index, NULL: not opened */
 	uint64_t opened_ns;
 	uint64_t idle_ns;
-	uint64_t progress_ns; /* when the last byte moved */
+	uint64_t progress_ns; /* when the last byte moved, or the wait for the next one began */
+	uint64_t tcp_bytes;   /* that TCP had moved when it was asked last */
 	uint64_t cpu_start_ns;
 	uint64_t run_delay_start_ns;
 	uint64_t calls_start[SYS_CALL_COUNT];
@@ -79,7 +80,10 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 	struct leaf_run *digest) must_check;
 bool channel_sees_data(const struct channel *channel);
 
-/* Until the kernel holds nothing of ours: what was received is in the file. */
+/*
+ * Until the kernel holds nothing of ours: what was received is in the file. A refusal that came too
+ * late for channel_move demotes here, or is returned under no_fallback.
+ */
 int channel_settle(struct channel *channel) must_check;
 
 /* Sends zeros, or throws received bytes away: the stream stays in step when a file fails. */
@@ -93,10 +97,9 @@ void channel_note_wait(struct channel *channel, enum channel_wait what, uint64_t
 /* Everything so far, TCP_INFO included. */
 void channel_stats(struct channel *channel, struct zh_stats *ret_stats);
 
-/* ------------------------------------------------------------------ for strategies -------------
- */
+/* ------------------------------ for strategies ----------------------------------------- */
 
-/* Remembers the end at which it failed and returns error. */
+/* Remembers the end at which it failed and returns error; -EIO in place of -EAGAIN. */
 ssize_t channel_fail(struct channel *channel, enum channel_end end, ssize_t error);
 /* The kernel will not do it this way, and offset is exact: the channel may take the fallback. */
 ssize_t channel_refuse(struct channel *channel, int error);

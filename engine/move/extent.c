@@ -5,6 +5,9 @@
 #include "move/plan.h"
 
 #include <errno.h>
+#include <sys/time.h>
+
+#define BLOCKING_SLICE_US 100000
 
 static const struct zh_options no_options = { .size = sizeof(no_options) };
 
@@ -30,12 +33,41 @@ static int gather(enum zh_side side, int file, int sock, struct zh_extent extent
 	return 0;
 }
 
+/*
+ * Calls on a socket that blocks would outlast any patience, so it is given a short time-out of its
+ * own for this direction. Restored afterwards; the flag O_NONBLOCK would change both directions.
+ */
+static int shorten_blocking(enum zh_side side, int sock, struct timeval *ret_before)
+{
+	struct timeval slice = { .tv_usec = BLOCKING_SLICE_US };
+	int name = side == ZH_SEND ? SO_SNDTIMEO : SO_RCVTIMEO;
+	socklen_t length = sizeof(*ret_before);
+	int flags = sys_fcntl(sock, F_GETFL, 0);
+	int r;
+
+	if (flags < 0 || flags & O_NONBLOCK)
+		return flags < 0 ? flags : 0;
+	r = sys_getsockopt(sock, SOL_SOCKET, name, ret_before, &length);
+	if (r == 0)
+		r = sys_setsockopt(sock, SOL_SOCKET, name, &slice, sizeof(slice));
+	return r < 0 ? r : 1;
+}
+
+static void restore_blocking(enum zh_side side, int sock, const struct timeval *before)
+{
+	/* It was set a moment ago; when it cannot be set back, calls merely time out. */
+	IGNORE(sys_setsockopt(sock, SOL_SOCKET, side == ZH_SEND ? SO_SNDTIMEO : SO_RCVTIMEO, before,
+		sizeof(*before)));
+}
+
 static int move(enum zh_side side, int file, int sock, struct zh_extent extent,
 	const struct zh_options *options, struct zh_stats *ret_stats)
 {
 	struct channel channel;
 	struct facts facts;
 	struct zh_plan plan;
+	struct timeval before;
+	int shortened = 0;
 	int r;
 
 	if (!options)
@@ -47,6 +79,8 @@ static int move(enum zh_side side, int file, int sock, struct zh_extent extent,
 		r = plan_make(&facts, &plan);
 	if (r == 0)
 		r = sock_apply(sock, &options->sock, NULL);
+	if (r == 0 && options->stall_ms)
+		r = shortened = shorten_blocking(side, sock, &before);
 	if (r < 0)
 		return r;
 	channel_open(&channel, side, sock, -1, options->stall_ms ? (int)options->stall_ms : -1);
@@ -59,6 +93,8 @@ static int move(enum zh_side side, int file, int sock, struct zh_extent extent,
 	if (ret_stats)
 		channel_stats(&channel, ret_stats);
 	channel_close(&channel);
+	if (shortened)
+		restore_blocking(side, sock, &before);
 	return r;
 }
 

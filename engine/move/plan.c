@@ -186,7 +186,10 @@ int plan_make(const struct facts *facts, struct zh_plan *ret_plan)
 			take(facts, &plan, rules[i].strategy);
 			TEXT_SET(plan.reason, rules[i].reason);
 		}
-		CHECK(plan.strategy[0]); /* copy needs nothing */
+		if (!plan.strategy[0]) {
+			TEXT_SET(plan.reason, "nothing is admitted");
+			r = -EINVAL;
+		}
 	}
 	*ret_plan = plan;
 	return r;

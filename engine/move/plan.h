@@ -9,7 +9,8 @@
 /*
  * Decides how to move the extent. Every strategy of the side gets a verdict. A wish that is not
  * admitted is replaced by its fallback, or refused under no_fallback. The plan names an admitted
- * strategy when 0 is returned. Errors: -EINVAL unknown wish, or not admitted and no_fallback.
+ * strategy when 0 is returned. Errors: -EINVAL unknown wish, wish not admitted and no_fallback, or
+ * nothing is admitted.
  */
 int plan_make(const struct facts *facts, struct zh_plan *ret_plan) must_check;
 

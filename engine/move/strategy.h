@@ -34,14 +34,14 @@ struct strategy {
 	 * Moves some bytes of the extent in hand: > 0 how many, -EAGAIN the socket has to be waited
 	 * for, other negative errno: failed, and channel->failed says at which end. Never 0. By
 	 * channel_refuse() it says that [extent start, offset) has left for the other end exactly
-	 * once and nothing beyond has, so that another strategy can go on at offset. A receiver that
-	 * fails at the file's end moves offset past what it took off the socket. May wait for a
-	 * ring, never for a socket.
+	 * once and nothing beyond has, so that another strategy can go on at offset. A receiver
+	 * that fails at the file's end moves offset past what it took off the socket. May wait for
+	 * a ring, never for a socket.
 	 */
 	ssize_t (*step)(struct channel *channel, void *state);
 
 	/* Waits until the kernel holds nothing of ours and no pipe holds a byte. Reports late
-	 * errors. */
+	 * errors, and by channel_refuse() a refusal that no step was left for. */
 	int (*drain)(struct channel *channel, void *state);
 
 	/* Undoes open, however far it got. Nothing of ours is in the kernel afterwards. */

@@ -16,7 +16,7 @@
 
 #define KEY_NEW_BYTES 32
 
-/* ------------------------------------------------ key files ----------------------------------- */
+/* ------------------------------ key files ---------------------------------------------- */
 
 static int key_file_check(const struct stat *st, const char *path, struct zh_error *err)
 {
@@ -162,7 +162,7 @@ out:
 	return r;
 }
 
-/* ------------------------------------------------ primitives ---------------------------------- */
+/* ------------------------------ primitives --------------------------------------------- */
 
 void auth_wipe(void *secret, size_t length)
 {
@@ -215,7 +215,7 @@ static int hkdf(const void *key, size_t key_length, const uint8_t salt[2 * HELLO
 	return ok ? 0 : -ENOMEM;
 }
 
-/* ------------------------------------------------ the handshake ------------------------------- */
+/* ------------------------------ the handshake ------------------------------------------ */
 
 static const char *proof_label(enum hello_kind kind, bool of_client)
 {

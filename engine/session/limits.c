@@ -15,8 +15,6 @@ static const struct zh_limit limit_rows[] = {
 	{ "sessions", "sessions", "at the same time, one process each", LIMIT_SESSIONS },
 	{ "streams", "connections", "that carry data in one session", LIMIT_STREAMS },
 	{ "open-ids", "files", "announced and not yet settled", LIMIT_OPEN_IDS },
-	{ "initial-credit", "ids", "below this may be used before the first CREDIT",
-		LIMIT_INITIAL_CREDIT },
 	{ "file-size", "bytes", "of one file", LIMIT_FILE_BYTES },
 	{ "depth", "components", "of a path that a client names", LIMIT_DEPTH },
 	{ "name-length", "bytes", "of one component of a name", LIMIT_NAME_BYTES },

@@ -16,7 +16,6 @@
 #define LIMIT_STREAMS           64u
 #define LIMIT_OPEN_IDS          65536u
 #define LIMIT_FILE_BYTES        ((uint64_t)1 << 46)
-#define LIMIT_INITIAL_CREDIT    1024u
 #define LIMIT_DEPTH             256u
 #define LIMIT_NAME_BYTES        255u
 #define LIMIT_DATA_BYTES        (16u * 1024 * 1024)

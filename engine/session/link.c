@@ -42,7 +42,7 @@ void link_fini(struct link *link)
 	link->fd = -1;
 }
 
-/* ------------------------------------------------ tags ---------------------------------------- */
+/* ------------------------------ tags --------------------------------------------------- */
 
 static EVP_MAC_CTX *mac_new(EVP_MAC *mac, const struct auth_secret *key)
 {
@@ -90,7 +90,7 @@ static int tag_make(EVP_MAC_CTX *mac, uint64_t counter, const uint8_t head[FRAME
 	return 0;
 }
 
-/* ------------------------------------------------ waiting ------------------------------------- */
+/* ------------------------------ waiting ------------------------------------------------ */
 
 /* Milliseconds until the deadline, rounded up so that a wait does not end short of it. */
 static int left_ms(uint64_t deadline_ns)
@@ -133,7 +133,7 @@ static uint64_t stall_deadline(void)
 	return clock_now_ns() + (uint64_t)LIMIT_STALL_MS * NS_PER_MS;
 }
 
-/* ------------------------------------------------ bytes --------------------------------------- */
+/* ------------------------------ bytes -------------------------------------------------- */
 
 static int send_all(
 	struct link *link, const void *bytes, size_t length, int flags, uint64_t deadline_ns)
@@ -188,7 +188,7 @@ int link_recv_bytes(struct link *link, void *ret_bytes, size_t length, uint64_t 
 	return recv_all(link, ret_bytes, length, deadline_ns);
 }
 
-/* ------------------------------------------------ frames -------------------------------------- */
+/* ------------------------------ frames ------------------------------------------------- */
 
 int link_send(struct link *link, const struct frame *frame, const void *payload)
 {

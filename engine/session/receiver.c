@@ -19,11 +19,9 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define WINDOW        1024 /* ids that may be open at once; a power of two */
-#define CREDIT_STEP   256
+#define WINDOW        LIMIT_OPEN_IDS
+#define CREDIT_STEP   (WINDOW / 4)
 #define SETTLE_FRAMES 64 /* frames of one file between two looks at what the disk has taken */
-
-_Static_assert(WINDOW == LIMIT_INITIAL_CREDIT, "the first credit is the window");
 
 struct arrival {
 	uint64_t id;
@@ -54,7 +52,6 @@ struct receiver {
 	uint64_t place_device;
 	uint64_t place_inode;
 	char only_name[LIMIT_NAME_BYTES + 1];
-	bool no_clobber;
 	struct arrival *window[WINDOW]; /* by id; finished ones stay until their place is needed */
 	uint64_t next_id;
 	uint64_t low_id; /* every id below is finished */
@@ -69,17 +66,16 @@ struct receiver {
 static const struct session_role_ops receiver_ops;
 static void *committer_main(void *argument);
 
-int receiver_new(struct session *session, int root, bool no_clobber, struct receiver **ret_receiver)
+int receiver_new(struct session *session, int root, struct receiver **ret_receiver)
 {
 	struct receiver *receiver = calloc(1, sizeof(*receiver));
 
 	if (!receiver)
 		return -ENOMEM;
 	receiver->session = session;
-	receiver->no_clobber = no_clobber;
 	receiver->place = root;
 	receiver->next_id = receiver->low_id = 1;
-	receiver->credit = LIMIT_INITIAL_CREDIT;
+	receiver->credit = WINDOW;
 	staging_init(&receiver->staging, root);
 	(void)pthread_cond_init(&receiver->commit, NULL);
 	session->role = ROLE_RECEIVER;
@@ -208,8 +204,7 @@ static int fail_file(
 	return tell ? session_send_err(session, arrival->id, error) : 0;
 }
 
-/* ------------------------------------------------------------------ committing -----------------
- */
+/* ------------------------------ committing --------------------------------------------- */
 
 /* Complete, and its root is known: hand it to the committing thread. Locked. */
 static void queue_if_complete(struct receiver *receiver, struct arrival *arrival)
@@ -328,8 +323,7 @@ static void *committer_main(void *argument)
 	return NULL;
 }
 
-/* ------------------------------------------------------------------ placing a file -------------
- */
+/* ------------------------------ placing a file ----------------------------------------- */
 
 /* What is there now may forbid the file before a byte is moved. */
 static int check_target(
@@ -353,13 +347,16 @@ static int check_target(
 
 static bool name_is_open(const struct receiver *receiver, const struct arrival *arrival)
 {
-	for (size_t i = 0; i < WINDOW; i++) {
-		const struct arrival *other = receiver->window[i];
-		if (other && other != arrival && !is_finished(other) &&
-			strcmp(other->name, arrival->name) == 0)
-			return true;
+	struct session *session = receiver->session;
+	bool open = false;
+
+	(void)pthread_mutex_lock(&session->lock);
+	for (uint64_t id = receiver->low_id; id < arrival->id && !open; id++) {
+		const struct arrival *other = find(receiver, id);
+		open = other && !is_finished(other) && strcmp(other->name, arrival->name) == 0;
 	}
-	return false;
+	(void)pthread_mutex_unlock(&session->lock);
+	return open;
 }
 
 static int open_partial(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
@@ -434,21 +431,27 @@ static int proto(struct session *session, const char *what)
 static struct arrival *take_id(struct receiver *receiver, uint64_t id)
 {
 	struct session *session = receiver->session;
-	struct arrival *arrival = NULL, *old = NULL;
+	struct arrival *arrival = calloc(1, sizeof(*arrival)), *old = NULL;
+	bool allowed;
 
-	if (id == receiver->next_id && id < receiver->credit)
-		arrival = calloc(1, sizeof(*arrival));
 	if (!arrival)
 		return NULL;
 	arrival->id = id;
 	arrival->partial.fd = -1;
 	(void)pthread_mutex_lock(&session->lock);
-	old = receiver->window[id % WINDOW];
-	CHECK(!old || is_over(old)); /* credit ends before an open one is reached */
-	receiver->window[id % WINDOW] = arrival;
-	receiver->next_id++;
+	allowed = id == receiver->next_id && id < receiver->credit;
+	if (allowed) {
+		old = receiver->window[id % WINDOW];
+		CHECK(!old || is_over(old)); /* credit ends before an open one is reached */
+		receiver->window[id % WINDOW] = arrival;
+		receiver->next_id++;
+	}
 	(void)pthread_mutex_unlock(&session->lock);
 	arrival_free(receiver, old);
+	if (!allowed) {
+		free(arrival);
+		return NULL;
+	}
 	atomic_fetch_add(&session->files_known, 1);
 	return arrival;
 }
@@ -479,7 +482,7 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 	arrival->mode = file.mode;
 	arrival->mtime_s = file.mtime_s;
 	arrival->mtime_ns = file.mtime_ns;
-	arrival->no_clobber = receiver->no_clobber || frame->flags & FILE_NO_CLOBBER;
+	arrival->no_clobber = session->no_clobber || frame->flags & FILE_NO_CLOBBER;
 	atomic_fetch_add(&session->bytes_known, file.size);
 	if (prepare(receiver, arrival, &error) < 0)
 		return fail_file(receiver, arrival, &error, true);
@@ -560,8 +563,7 @@ static void receiver_wake(struct session *session)
 	(void)session; /* streams wait on their sockets, and on abort_fd */
 }
 
-/* ------------------------------------------------------------------ a stream -------------------
- */
+/* ------------------------------ a stream ----------------------------------------------- */
 
 struct stream_work {
 	struct receiver *receiver;
@@ -604,12 +606,12 @@ static struct arrival *claim(struct receiver *receiver, const struct frame *data
 
 	(void)pthread_mutex_lock(&session->lock);
 	arrival = find(receiver, data->id);
-	fits = arrival && range_fits(data->offset, data->length, arrival->size) &&
+	fits = arrival &&
+	       (arrival->state == ARRIVAL_RECEIVING || arrival->state == ARRIVAL_FAILED) &&
+	       range_fits(data->offset, data->length, arrival->size) &&
 	       ((data->offset + data->length) % LEAF_BYTES == 0 ||
 		       data->offset + data->length == arrival->size);
 	*ret_store = fits && arrival->state == ARRIVAL_RECEIVING;
-	if (fits && !*ret_store && arrival->state != ARRIVAL_FAILED)
-		fits = false;
 	for (uint64_t i = 0; *ret_store && i < count; i++)
 		if (leaf_is_had(arrival, first + i))
 			fits = *ret_store = false; /* twice */

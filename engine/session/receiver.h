@@ -14,8 +14,7 @@ struct receiver;
  * Makes the session a receiver under root (borrowed): staging is there. The receiver starts a
  * thread that commits. Returns 0 or a negative errno.
  */
-int receiver_new(struct session *session, int root, bool no_clobber,
-	struct receiver **ret_receiver) must_check;
+int receiver_new(struct session *session, int root, struct receiver **ret_receiver) must_check;
 /* Where files go: a directory under root (borrowed), and the name for the only file, or NULL. */
 int receiver_place(struct receiver *receiver, int directory, const char *only_name) must_check;
 /* Ends the committing thread; what is unfinished is discarded. */

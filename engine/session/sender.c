@@ -63,7 +63,7 @@ int sender_new(struct session *session, struct sender **ret_sender)
 	if (!sender)
 		return -ENOMEM;
 	sender->session = session;
-	sender->credit = LIMIT_INITIAL_CREDIT;
+	sender->credit = LIMIT_OPEN_IDS; /* what every receiver gives to begin with */
 	(void)pthread_cond_init(&sender->work, NULL);
 	session->role = ROLE_SENDER;
 	session->ops = &sender_ops;
@@ -174,8 +174,7 @@ static int fail_file(
 	return tell ? session_send_err(session, departure->id, error) : 0;
 }
 
-/* ------------------------------------------------------------------ announcing -----------------
- */
+/* ------------------------------ announcing --------------------------------------------- */
 
 static int announce(struct sender *sender, struct departure *departure)
 {
@@ -194,7 +193,10 @@ static int announce(struct sender *sender, struct departure *departure)
 	length = wire_build_file(&file, bytes, sizeof(bytes));
 	CHECK(length > 0);
 	struct frame frame = {
-		.type = FRAME_FILE, .length = (uint32_t)length, .id = departure->id
+		.type = FRAME_FILE,
+		.flags = session->no_clobber ? FILE_NO_CLOBBER : 0,
+		.length = (uint32_t)length,
+		.id = departure->id,
 	};
 	atomic_fetch_add(&session->bytes_known, departure->source.size);
 	return session_send(session, &frame, bytes);
@@ -253,10 +255,21 @@ static int sender_pump(struct session *session)
 	return done;
 }
 
-/* ------------------------------------------------------------------ ending a file --------------
- */
+/* ------------------------------ ending a file ------------------------------------------ */
 
-/* All that was asked for is on its way: tell the root, unless the source has changed under us. */
+static int fail_changed(struct sender *sender, struct departure *departure)
+{
+	struct zh_error error;
+
+	err_init(&error);
+	(void)err_set(&error, ZH_SRC_CHANGED, 0, "send", "the source changed while it was sent");
+	return fail_file(sender, departure, &error, true);
+}
+
+/*
+ * All that was asked for is on its way: tell the root, once, unless the source has changed under
+ * us. What a NAK asks for after that has to lead to the same root.
+ */
 static int send_end(struct sender *sender, struct departure *departure)
 {
 	struct session *session = sender->session;
@@ -264,10 +277,11 @@ static int send_end(struct sender *sender, struct departure *departure)
 	uint8_t bytes[64];
 	int r = source_unchanged(&departure->source);
 
+	if (r == -ESTALE)
+		return fail_changed(sender, departure);
 	if (r < 0) {
 		err_init(&error);
-		(void)err_set(&error, r == -ESTALE ? ZH_SRC_CHANGED : ZH_SRC_IO,
-			r == -ESTALE ? 0 : r, "send", "the source changed while it was sent");
+		(void)err_set(&error, ZH_SRC_IO, r, "send", "the source cannot be examined");
 		return fail_file(sender, departure, &error, true);
 	}
 	struct wire_end end = {
@@ -292,8 +306,18 @@ static bool end_is_due(struct departure *departure)
 	return true;
 }
 
-/* ------------------------------------------------------------------ a stream -------------------
- */
+/* A leaf that was sent again after END was read differently: END told of something else. Locked. */
+static bool end_was_wrong(const struct departure *departure)
+{
+	struct digest root;
+
+	if (departure->state != DEPARTURE_ENDED || departure->unsent > 0 || departure->frames > 0)
+		return false;
+	root = leaf_root(&departure->sum, departure->source.size);
+	return !digest_equal(&root, &departure->root);
+}
+
+/* ------------------------------ a stream ----------------------------------------------- */
 
 struct stream_work {
 	struct sender *sender;
@@ -420,10 +444,13 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 	if (is_settled(departure) && departure->frames == 0)
 		source_close(&departure->source);
 	due = !err_is_set(source_error) && end_is_due(departure);
+	bool other = !err_is_set(source_error) && end_was_wrong(departure);
 	(void)pthread_mutex_unlock(&session->lock);
 	atomic_fetch_add(&session->bytes_moved, piece->extent.length);
 	if (err_is_set(source_error))
 		return fail_file(sender, departure, source_error, true);
+	if (other)
+		return fail_changed(sender, departure);
 	return due ? send_end(sender, departure) : 0;
 }
 
@@ -474,8 +501,7 @@ static int sender_stream(struct session *session, struct link *link, struct chan
 	return r;
 }
 
-/* ------------------------------------------------------------------ frames ---------------------
- */
+/* ------------------------------ frames ------------------------------------------------- */
 
 static int proto(struct session *session, const char *what)
 {
@@ -548,9 +574,7 @@ static int frame_nak(struct sender *sender, struct departure *departure, const s
 		return proto(session, "NAK for what was not sent");
 	struct zh_extent leaf = { frame->offset, min_u64(LEAF_BYTES, size - frame->offset) };
 	(void)pthread_mutex_lock(&session->lock);
-	if (departure->state == DEPARTURE_ENDED)
-		departure_advance(departure, DEPARTURE_SENDING);
-	if (departure->state == DEPARTURE_SENDING) {
+	if (departure->state == DEPARTURE_SENDING || departure->state == DEPARTURE_ENDED) {
 		if (nak_allowed(departure, frame->offset))
 			r = schedule_add(&sender->schedule, departure->id, leaf, true);
 		else

@@ -18,8 +18,8 @@ void sender_free(struct sender *sender);
 
 /*
  * Queues one file under the name it shall have at the other side. Before the session is open: path
- * is relative to dir (see source_open; with beneath dir becomes the sender's) and copied. After sender_no_more() the session
- * ends when all files are settled. 0 or -ENOMEM.
+ * is relative to dir (see source_open; with beneath dir becomes the sender's) and copied. After
+ * sender_no_more() the session ends when all files are settled. 0 or -ENOMEM.
  */
 int sender_add(
 	struct sender *sender, int dir, const char *path, int beneath, const char *name) must_check;

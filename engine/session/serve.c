@@ -96,8 +96,7 @@ static int on_listener(struct session *session, int listener)
 	return r == -ECANCELED ? r : 0;
 }
 
-/* ------------------------------------------------------------------ places ---------------------
- */
+/* ------------------------------ places ------------------------------------------------- */
 
 /* The last but one component's directory, and the last component. Both outputs set on success. */
 static int walk_to_parent(
@@ -263,8 +262,7 @@ static int placing(struct served *served)
 	return r < 0 ? r : 0;
 }
 
-/* ------------------------------------------------------------------ setting up -----------------
- */
+/* ------------------------------ setting up --------------------------------------------- */
 
 static void take_setup(struct session *session, const struct wire_setup *setup)
 {
@@ -304,7 +302,7 @@ static int receive_setup(struct served *served)
 		(setup.verify != ZH_VERIFY_NONE || setup.durability != ZH_DURABLE_NONE))
 		return session_failf(session, ZH_CONFIG, 0, "SETUP",
 			"'discard' stores nothing: it needs --verify=none --durability=none");
-	r = push ? receiver_new(session, served->serve->root, false, &served->receiver)
+	r = push ? receiver_new(session, served->serve->root, &served->receiver)
 		 : sender_new(session, &served->sender);
 	return r < 0 ? session_failf(session, ZH_INTERNAL, r, "SETUP", "no memory") : 0;
 }
@@ -373,7 +371,6 @@ int serve_session(const struct serve *serve, int fd)
 		r = serve_all(served);
 		/* A failure before session_run has not been told to the client yet. */
 		if (r < 0 && session->state < SESSION_OPEN) {
-			session->control.abort_fd = -1;
 			IGNORE(session_send_err(session, 0, &session->error));
 		}
 	}

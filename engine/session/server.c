@@ -168,8 +168,7 @@ static void pending_close(struct pending *pending)
 	pending->fd = -1;
 }
 
-/* ------------------------------------------------------------------ sessions -------------------
- */
+/* ------------------------------ sessions ----------------------------------------------- */
 
 /* In the new process: everything that is the listener's goes, then the session. */
 static _Noreturn void session_process(
@@ -287,8 +286,7 @@ static void hello_arrived(struct zh_server *server, struct pending *pending)
 	pending_close(pending);
 }
 
-/* ------------------------------------------------------------------ connections ----------------
- */
+/* ------------------------------ connections -------------------------------------------- */
 
 static void pending_read(struct zh_server *server, struct pending *pending)
 {

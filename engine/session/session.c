@@ -203,8 +203,7 @@ int session_plan(struct session *session, int file, uint64_t size, struct zh_pla
 	return r;
 }
 
-/* ------------------------------------------------------------------ streams --------------------
- */
+/* ------------------------------ streams ------------------------------------------------ */
 
 static int stream_handshake(struct session_stream *stream, struct link *link, struct zh_error *err)
 {
@@ -312,8 +311,7 @@ void session_join_streams(struct session *session)
 		}
 }
 
-/* ------------------------------------------------------------------ control thread -------------
- */
+/* ------------------------------ control thread ----------------------------------------- */
 
 static int frame_ping(struct session *session, const struct frame *frame)
 {
@@ -455,7 +453,6 @@ int session_run(struct session *session, int extra_fd,
 	if (r < 0 && session->control.mac_out) {
 		/* The peer hears why, unless it told us or the connection is gone. */
 		bool tell = !session->error.at_peer && session->error.outcome != ZH_NET;
-		session->control.abort_fd = -1;
 		if (tell)
 			IGNORE(session_send_err(session, 0, &session->error));
 	}
@@ -464,8 +461,7 @@ int session_run(struct session *session, int extra_fd,
 	return r;
 }
 
-/* ------------------------------------------------------------------ the account ----------------
- */
+/* ------------------------------ the account -------------------------------------------- */
 
 static uint64_t time_ns(struct timeval t)
 {

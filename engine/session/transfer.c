@@ -109,8 +109,7 @@ ZH_API void zh_transfer_free(struct zh_transfer *transfer)
 	free(transfer);
 }
 
-/* ------------------------------------------------------------------ before the connection ------
- */
+/* ------------------------------ before the connection ---------------------------------- */
 
 static const char *last_component(const char *path)
 {
@@ -198,14 +197,14 @@ static int make_role(struct zh_transfer *transfer, struct zh_error *err)
 	char name[LIMIT_NAME_BYTES + 1];
 	int r;
 
+	transfer->session.no_clobber = transfer->options.flags & ZH_NO_CLOBBER;
 	if (transfer->options.direction == ZH_PUSH) {
 		r = sender_new(&transfer->session, &transfer->sender);
 	} else {
 		r = open_local_root(transfer, name, err);
 		if (r < 0)
 			return r;
-		r = receiver_new(&transfer->session, transfer->root,
-			transfer->options.flags & ZH_NO_CLOBBER, &transfer->receiver);
+		r = receiver_new(&transfer->session, transfer->root, &transfer->receiver);
 		if (r == 0)
 			r = receiver_place(
 				transfer->receiver, transfer->root, name[0] ? name : NULL);
@@ -213,8 +212,7 @@ static int make_role(struct zh_transfer *transfer, struct zh_error *err)
 	return r < 0 ? err_set(err, ZH_INTERNAL, r, "start", "cannot set up the transfer") : 0;
 }
 
-/* ------------------------------------------------------------------ the session ----------------
- */
+/* ------------------------------ the session -------------------------------------------- */
 
 static int connect_control(struct zh_transfer *transfer, struct zh_error *err)
 {
@@ -416,8 +414,7 @@ static int run_session(struct zh_transfer *transfer)
 	return r;
 }
 
-/* ------------------------------------------------------------------ the result -----------------
- */
+/* ------------------------------ the result --------------------------------------------- */
 
 static void make_report(struct zh_transfer *transfer)
 {
@@ -442,13 +439,11 @@ static void make_report(struct zh_transfer *transfer)
 }
 
 /* One file that fails gives its own outcome; one of many makes the whole partial. */
-static int outcome_of(const struct zh_transfer *transfer)
+static int outcome_of_files(const struct zh_transfer *transfer)
 {
 	const struct session *session = &transfer->session;
 	const struct zh_report *report = &transfer->report;
 
-	if (err_is_set(&transfer->error))
-		return transfer->error.outcome;
 	if (report->files_failed == 0)
 		return report->files_done == transfer->source_count ? ZH_OK : ZH_PARTIAL;
 	if (report->files_done > 0 || session->failure_count == 0)
@@ -457,6 +452,25 @@ static int outcome_of(const struct zh_transfer *transfer)
 		if (session->failure[i].error.outcome != session->failure[0].error.outcome)
 			return ZH_PARTIAL;
 	return session->failure[0].error.outcome;
+}
+
+/* Ends the session's threads, clears staging, and says how it went. */
+static int finish(struct zh_transfer *transfer)
+{
+	struct session *session = &transfer->session;
+	struct zh_error *error = &transfer->error;
+
+	make_report(transfer);
+	atomic_store(&transfer->phase, PHASE_DONE);
+	receiver_free(transfer->receiver);
+	transfer->receiver = NULL;
+	if (!err_is_set(error) && transfer->has_session)
+		*error = session->error;
+	if (err_is_set(error))
+		return error->outcome;
+	if (session->failure_count > 0)
+		*error = session->failure[0].error;
+	return outcome_of_files(transfer);
 }
 
 ZH_API int zh_transfer_run(struct zh_transfer *transfer)
@@ -477,14 +491,8 @@ ZH_API int zh_transfer_run(struct zh_transfer *transfer)
 		if (atomic_load(&transfer->cancelled))
 			session_cancel(&transfer->session);
 		IGNORE(run_session(transfer)); /* its error is in the session */
-		*error = transfer->session.error;
 	}
-	make_report(transfer);
-	atomic_store(&transfer->phase, PHASE_DONE);
-	/* Staging is cleared now rather than when the caller frees us. */
-	receiver_free(transfer->receiver);
-	transfer->receiver = NULL;
-	return outcome_of(transfer);
+	return finish(transfer);
 }
 
 ZH_API void zh_transfer_cancel(struct zh_transfer *transfer)

@@ -12,7 +12,7 @@
 _Static_assert(LIMIT_DEPTH *(LIMIT_NAME_BYTES + 1) <= FRAME_PAYLOAD_CAP, "deepest path fits");
 _Static_assert(WIRE_RANGES_MAX * 16 <= FRAME_PAYLOAD_CAP, "most ranges fit");
 
-/* ------------------------------------------------ pieces -------------------------------------- */
+/* ------------------------------ pieces ------------------------------------------------- */
 
 static bool all_zero(const uint8_t *bytes, size_t length)
 {
@@ -60,7 +60,7 @@ static bool outcome_is_failure(uint32_t outcome)
 	       strcmp(zh_outcome_name((int)outcome), "UNKNOWN") != 0;
 }
 
-/* ------------------------------------------------ HELLO --------------------------------------- */
+/* ------------------------------ HELLO -------------------------------------------------- */
 
 enum {
 	HELLO_AT_KIND = 8,
@@ -206,7 +206,7 @@ int wire_parse_proof_refusal(const uint8_t bytes[PROOF_BYTES], enum zh_outcome *
 	return 0;
 }
 
-/* ------------------------------------------------ frame heads --------------------------------- */
+/* ------------------------------ frame heads -------------------------------------------- */
 
 enum id_rule { ID_ZERO, ID_GIVEN, ID_ANY };
 enum offset_rule { OFFSET_ZERO, OFFSET_LEAF, OFFSET_ANY };
@@ -335,7 +335,7 @@ bool wire_is_raw(enum frame_type type)
 	return frame_rules[type].raw;
 }
 
-/* ------------------------------------------------ SETUP --------------------------------------- */
+/* ------------------------------ SETUP -------------------------------------------------- */
 
 int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t cap)
 {
@@ -399,7 +399,7 @@ int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret
 	return 0;
 }
 
-/* ------------------------------------------------ names and paths ----------------------------- */
+/* ------------------------------ names and paths ---------------------------------------- */
 
 int wire_name_check(const void *name, size_t length)
 {
@@ -547,7 +547,7 @@ int wire_parse_place(const uint8_t *bytes, size_t length, struct wire_place_info
 	return 0;
 }
 
-/* ------------------------------------------------ files --------------------------------------- */
+/* ------------------------------ files -------------------------------------------------- */
 
 #define FILE_AT_NAME_LENGTH 32u
 #define FILE_AT_NAME        33u
@@ -705,7 +705,7 @@ int wire_parse_end(const uint8_t *bytes, size_t length, struct wire_end *ret_end
 	return 0;
 }
 
-/* ------------------------------------------------ ERR and VOID -------------------------------- */
+/* ------------------------------ ERR and VOID ------------------------------------------- */
 
 int wire_build_err(const struct wire_err *err, uint8_t *ret_bytes, size_t cap)
 {
@@ -747,7 +747,7 @@ int wire_parse_void(const uint8_t *bytes, size_t length, enum zh_outcome *ret_re
 	return 0;
 }
 
-/* ------------------------------------------------ BYE ----------------------------------------- */
+/* ------------------------------ BYE ---------------------------------------------------- */
 
 /* Where a value lies in struct zh_side_report; on the wire the fields follow each other. */
 struct bye_field {

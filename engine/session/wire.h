@@ -18,7 +18,7 @@
 
 #define WIRE_VERSION 1
 
-/* ------------------------------------------------ HELLO --------------------------------------- */
+/* ------------------------------ HELLO -------------------------------------------------- */
 
 #define HELLO_BYTES      128
 #define HELLO_MAGIC      "zerohaul" /* 8 bytes */
@@ -70,7 +70,7 @@ void wire_build_proof_refusal(enum zh_outcome outcome, uint8_t ret_bytes[PROOF_B
 int wire_parse_proof_refusal(
 	const uint8_t bytes[PROOF_BYTES], enum zh_outcome *ret_outcome) must_check;
 
-/* ------------------------------------------------ frames -------------------------------------- */
+/* ------------------------------ frames ------------------------------------------------- */
 
 #define FRAME_HEAD_BYTES 24
 #define FRAME_TAG_BYTES  16
@@ -151,7 +151,7 @@ bool wire_is_raw(enum frame_type type);
 #define WIRE_ERR_BYTES      284
 #define WIRE_BYE_BYTES      1024
 
-/* ------------------------------------------------ payloads ------------------------------------ */
+/* ------------------------------ payloads ----------------------------------------------- */
 
 #define WIRE_STRATEGY_CAP 24
 

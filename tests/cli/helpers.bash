@@ -185,7 +185,7 @@ zh_as_user() {
 
 # The long options that a command's help lists.
 options_of() {
-  "$ZEROHAUL" $1 --help | grep -oE '^  (-[A-Za-z], |    )--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort
+  "$ZEROHAUL" "$1" --help | grep -oE '^  (-[A-Za-z], |    )--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort
 }
 
 json_is_valid() {

@@ -21,6 +21,16 @@ start_copy() {
   sleep 0.3
 }
 
+# Sessions before their listener: one that saw it go would still say good-bye, as no dead host does.
+kill_server() {
+  local pid sessions=()
+  for pid in $(our_processes); do
+    [[ $pid == "$client" || $pid == "$server" ]] || sessions+=("$pid")
+  done
+  [[ ${#sessions[@]} -gt 0 ]] || fail "the server has no session"
+  kill -KILL "${sessions[@]}" "$server"
+}
+
 # finish_copy: status in $status; the lines of progress are taken out of stderr.
 finish_copy() {
   status=0
@@ -29,14 +39,11 @@ finish_copy() {
 }
 
 @test "a server that dies half-way is 40 on either side" {
-  local pid
   partials_allowed=yes
   serve
   random_file "$T/local/f" 67108864
   start_copy "$T/local/f" "$url/"
-  for pid in $(our_processes); do
-    [[ $pid == "$client" ]] || kill -KILL "$pid"
-  done
+  kill_server
   finish_copy
   failed 40 "[NET"
   nothing_in "$T/root"
@@ -45,9 +52,7 @@ finish_copy() {
   mv "$T/local/f" "$T/root/f"
   start_server second --root "$T/root" --key "$T/key"
   start_copy "$url/f" "$T/local/g"
-  for pid in $(our_processes); do
-    [[ $pid == "$client" ]] || kill -KILL "$pid"
-  done
+  kill_server
   finish_copy
   failed 40 "[NET"
   nothing_in "$T/local"

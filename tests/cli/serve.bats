@@ -54,11 +54,14 @@ ends_with() {
   copies "$T/local/f" "$url/"
   ends_with 0 "$server"
   same "$T/local/f" "$T/root/f"
-  start_server again --root "$T/root" --key "$T/key" --once
+  start_server again --root "$T/root" --key "$T/key" --once --read-only
+  # Who does not hold the key has no session that could be the one.
   "$ZEROHAUL" keygen --output "$T/other" >/dev/null
   zh copy --key "$T/other" "$T/local/f" "$url/g"
   failed 10 "[AUTH"
-  ends_with 10 "$server"
+  copy "$T/local/f" "$url/g"
+  failed 14 "[POLICY"
+  ends_with 14 "$server"
 }
 
 @test "--limits prints a table and exits" {
@@ -86,7 +89,7 @@ ends_with() {
 
 @test "--insecure is for loopback only" {
   local where
-  for where in 0.0.0.0:0 :0 '[::]:0' 192.0.2.1:0; do
+  for where in 0.0.0.0:0 '[::]:0' 192.0.2.1:0; do
     zh serve --root "$T/root" --insecure --listen "$where"
     failed 14 "[POLICY"
     [[ ! -s $T/out ]] || fail "it said that it listens"

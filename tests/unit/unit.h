@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* unit.h - what each unit test needs: cmocka with the headers it wants first, and small helpers. */
+/* unit.h - what each unit test needs: cmocka behind the headers it wants, and a few checks. */
 #ifndef ZH_TESTS_UNIT_H
 #define ZH_TESTS_UNIT_H
 

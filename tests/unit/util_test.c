@@ -123,6 +123,26 @@ static void text_need_not_end_beyond_the_field(void **state)
 	free(text);
 }
 
+static void buffers_grow_on_pages_and_end_empty(void **state)
+{
+	struct buffer buffer = { 0 };
+	const uint8_t *before;
+
+	(void)state;
+	assert_int_equal(buffer_reserve(&buffer, 1), 0);
+	assert_int_equal((uintptr_t)buffer.memory % 4096, 0);
+	assert_int_equal(buffer_reserve(&buffer, 10000), 0);
+	assert_int_equal((uintptr_t)buffer.memory % 4096, 0);
+	memset(buffer.memory, 1, 10000);
+	before = buffer.memory;
+	assert_int_equal(buffer_reserve(&buffer, 9999), 0); /* nothing moves that need not */
+	assert_ptr_equal(buffer.memory, before);
+	buffer_free(&buffer);
+	buffer_free(&buffer);
+	assert_null(buffer.memory);
+	assert_int_equal(buffer.cap, 0);
+}
+
 static void fail_a_check(void)
 {
 	int one = 1;
@@ -161,7 +181,7 @@ static void limits_are_all_listed_with_words(void **state)
 {
 	static const uint64_t values[] = { LIMIT_HANDSHAKE_MS, LIMIT_PENDING_CONNECTIONS,
 		LIMIT_PENDING_PER_SOURCE, LIMIT_HANDSHAKE_BYTES, LIMIT_SESSIONS, LIMIT_STREAMS,
-		LIMIT_OPEN_IDS, LIMIT_INITIAL_CREDIT, LIMIT_FILE_BYTES, LIMIT_DEPTH,
+		LIMIT_OPEN_IDS, LIMIT_FILE_BYTES, LIMIT_DEPTH,
 		LIMIT_NAME_BYTES, LIMIT_DATA_BYTES, LIMIT_RESENDS, LIMIT_PING_MS, LIMIT_IDLE_MS,
 		LIMIT_STALL_MS, LIMIT_STALL_BYTES_PER_S, LIMIT_LOG_LINES_PER_S };
 	size_t count = 0;
@@ -188,6 +208,7 @@ int main(void)
 		cmocka_unit_test(smaller_and_larger_are_told_apart),
 		cmocka_unit_test(texts_are_cut_to_their_field),
 		cmocka_unit_test(text_need_not_end_beyond_the_field),
+		cmocka_unit_test(buffers_grow_on_pages_and_end_empty),
 		cmocka_unit_test(failed_checks_stop_the_program),
 		cmocka_unit_test(checks_that_hold_do_nothing),
 		cmocka_unit_test(limits_are_all_listed_with_words),

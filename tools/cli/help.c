@@ -4,34 +4,10 @@
 #include <string.h>
 
 #include "help.h"
+#include "wrap.h"
 #include "../command.h"
 
-enum {
-	COLUMNS = 80,
-	LEFT = 24, /* column of the explanations */
-};
-
-/* Print words from column `at`, further lines from column `indent`. */
-static void wrap(const char *text, int at, int indent)
-{
-	int column = at;
-
-	while (*text) {
-		const int length = (int)strcspn(text, " ");
-		if (column > indent && column + 1 + length > COLUMNS) {
-			printf("\n%*s", indent, "");
-			column = indent;
-		} else if (column > indent) {
-			putchar(' ');
-			column++;
-		}
-		printf("%.*s", length, text);
-		column += length;
-		text += length;
-		text += strspn(text, " ");
-	}
-	putchar('\n');
-}
+#define LEFT 24 /* column of the explanations */
 
 /* One row: what is typed on the left, what it means on the right. */
 static void entry(const char *left, const char *text)
@@ -43,7 +19,7 @@ static void entry(const char *left, const char *text)
 		column = 0;
 	}
 	printf("%*s", LEFT - column, "");
-	wrap(text, LEFT, LEFT);
+	wrap_print(text, LEFT, LEFT);
 }
 
 /* A form of the synopsis; it breaks between options, never inside one. */
@@ -55,11 +31,13 @@ static void usage(const char *name, const char *form, size_t length)
 	while (length) {
 		size_t word = 0;
 		int depth = 0;
-		for (; word < length && (depth > 0 || form[word] != ' '); word++)
-			depth += form[word] == '[' || form[word] == '('   ? 1
-				 : form[word] == ']' || form[word] == ')' ? -1
-									  : 0;
-		if (column > indent && column + 1 + (int)word > COLUMNS) {
+		for (; word < length && (depth > 0 || form[word] != ' '); word++) {
+			if (form[word] == '[' || form[word] == '(')
+				depth++;
+			else if (form[word] == ']' || form[word] == ')')
+				depth--;
+		}
+		if (column > indent && column + 1 + (int)word > WRAP_COLUMNS) {
 			printf("\n%*s", indent, "");
 			column = indent;
 		}
@@ -98,7 +76,7 @@ void help_print(const struct command *command)
 		form = form[length] ? form + length + 1 : NULL;
 	}
 	putchar('\n');
-	wrap(command->about, 0, 0);
+	wrap_print(command->about, 0, 0);
 	if (!command->run) {
 		printf("\nCommands:\n");
 		for (size_t i = 0; commands[i]; i++)

@@ -9,8 +9,7 @@
 #include "report.h"
 #include "say.h"
 #include "size.h"
-
-enum { COLUMNS = 80 };
+#include "wrap.h"
 
 struct paragraph {
 	char text[4096];
@@ -29,27 +28,6 @@ __attribute__((format(printf, 2, 3))) static void add(
 		paragraph->used += (size_t)n;
 	if (paragraph->used >= sizeof(paragraph->text))
 		paragraph->used = sizeof(paragraph->text) - 1;
-}
-
-static void print_wrapped(const char *text)
-{
-	size_t column = 0;
-
-	while (*text) {
-		const size_t length = strcspn(text, " ");
-		if (column > 0 && column + 1 + length > COLUMNS) {
-			putchar('\n');
-			column = 0;
-		} else if (column > 0) {
-			putchar(' ');
-			column++;
-		}
-		printf("%.*s", (int)length, text);
-		column += length;
-		text += length;
-		text += strspn(text, " ");
-	}
-	putchar('\n');
 }
 
 static void add_side(struct paragraph *out, const char *who, const struct zh_side_report *side)
@@ -109,7 +87,7 @@ void report_print(const struct zh_report *report)
 	add(&out, ". %s", durability_text(report));
 	if (report->limited_by[0])
 		add(&out, " Limited by the %s: %s.", report->limited_by, report->limit_evidence);
-	print_wrapped(out.text);
+	wrap_print(out.text, 0, 0);
 }
 
 /* A file that failed with the session adds nothing to the line about the session. */

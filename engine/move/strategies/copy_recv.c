@@ -16,8 +16,9 @@ struct copy_recv {
 static int copy_recv_admit(
 	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap)
 {
-	(void)ret_reason;
-	(void)cap;
+	if (facts->file.append_only && facts->extent.offset != facts->file.size)
+		return strategy_refuse(ret_reason, cap,
+			"the file is open with O_APPEND and does not end where the extent begins");
 	plan->chunk_bytes = strategy_chunk(facts, CHUNK_PREFERRED, CHUNK_MOST);
 	plan->depth = 1;
 	return 0;
@@ -61,7 +62,7 @@ const struct strategy copy_recv = {
 	.pub = {
 		.name = "copy",
 		.summary = "recv into a buffer, pwrite from it; the plain loop",
-		.needs = "nothing",
+		.needs = "nothing; with O_APPEND, that the extent begins at the file's end",
 		.falls_back_to = NULL,
 		.since = "2.2",
 		.side = ZH_RECEIVE,

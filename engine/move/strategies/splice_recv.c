@@ -73,7 +73,8 @@ static int splice_recv_empty(struct channel *channel, struct splice_recv *splice
 			pipe->out, NULL, channel->file, &offset, pipe->held_bytes, SPLICE_F_MOVE);
 		if (strategy_refusal((int)r)) {
 			splice->refused = (int)r;
-			return splice_recv_rescue(channel, pipe, offset);
+			r = splice_recv_rescue(channel, pipe, offset);
+			return r < 0 ? (int)channel_fail(channel, CHANNEL_END_FILE, r) : 0;
 		}
 		if (r <= 0) /* 0: a pipe that holds bytes does not end */
 			return (int)channel_fail(channel, CHANNEL_END_FILE, r < 0 ? r : -EIO);
@@ -119,10 +120,14 @@ static ssize_t splice_recv_step(struct channel *channel, void *state)
 static int splice_recv_drain(struct channel *channel, void *state)
 {
 	struct splice_recv *splice = state;
-
-	(void)channel;
+	int why = splice->refused;
 	/* It holds bytes only after an error, and then they belong to a file that has failed. */
-	return pipe_empty(&splice->pipe);
+	int r = pipe_empty(&splice->pipe);
+
+	splice->refused = 0;
+	if (r < 0)
+		return (int)channel_fail(channel, CHANNEL_END_FILE, r);
+	return why < 0 ? (int)channel_refuse(channel, why) : 0;
 }
 
 static void splice_recv_close(struct channel *channel, void *state)

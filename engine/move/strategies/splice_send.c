@@ -79,9 +79,9 @@ static ssize_t splice_send_step(struct channel *channel, void *state)
 static int splice_send_drain(struct channel *channel, void *state)
 {
 	struct splice_send *splice = state;
+	int r = pipe_empty(&splice->pipe);
 
-	(void)channel;
-	return pipe_empty(&splice->pipe);
+	return r < 0 ? (int)channel_fail(channel, CHANNEL_END_FILE, r) : 0;
 }
 
 static void splice_send_close(struct channel *channel, void *state)

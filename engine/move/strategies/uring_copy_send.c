@@ -184,7 +184,8 @@ static ssize_t uring_copy_send_step(struct channel *channel, void *state)
 {
 	struct uring_copy_send *uring = state;
 	struct block *head = queue_head(uring);
-	uint64_t at = head ? head->offset + head->done : uring->next_read;
+	uint64_t at = head ? head->offset + (head->state == BLOCK_READING ? 0 : head->done)
+			   : uring->next_read;
 
 	if (uring->file != channel->file || at != channel->offset) {
 		uring_copy_send_forget(uring);

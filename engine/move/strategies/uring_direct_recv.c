@@ -255,11 +255,10 @@ static ssize_t uring_direct_recv_step(struct channel *channel, void *state)
 static int uring_direct_recv_drain(struct channel *channel, void *state)
 {
 	struct uring_direct_recv *uring = state;
-	int error;
+	int error, why;
 
-	if (uring->receiving)
-		return -ECONNABORTED; /* left over from an error of the connection; close sees to it
-				       */
+	if (uring->receiving) /* left over from an error of the connection; close sees to it */
+		return (int)channel_fail(channel, CHANNEL_END_SOCKET, -ECONNABORTED);
 	while (uring->writing > 0) {
 		int r = channel_ring_wait(channel, uring->ring, CHANNEL_WAIT_DISK);
 		if (r < 0)
@@ -267,8 +266,11 @@ static int uring_direct_recv_drain(struct channel *channel, void *state)
 		(void)reap_all(channel, uring); /* no receive is in flight: only writes end here */
 	}
 	error = uring->error;
-	uring->error = 0;
-	return error ? (int)channel_fail(channel, CHANNEL_END_FILE, error) : 0;
+	why = uring->refused;
+	uring->error = uring->refused = 0;
+	if (error)
+		return (int)channel_fail(channel, CHANNEL_END_FILE, error);
+	return why ? (int)channel_refuse(channel, why) : 0;
 }
 
 static void uring_direct_recv_close(struct channel *channel, void *state)
