@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <sys/time.h>
 
-#define BLOCKING_SLICE_US 100000
+#define BLOCKING_SLICE_MS 100
 
 static const struct zh_options no_options = { .size = sizeof(no_options) };
 
@@ -37,9 +37,10 @@ static int gather(enum zh_side side, int file, int sock, struct zh_extent extent
  * Calls on a socket that blocks would outlast any patience, so it is given a short time-out of its
  * own for this direction. Restored afterwards; the flag O_NONBLOCK would change both directions.
  */
-static int shorten_blocking(enum zh_side side, int sock, struct timeval *ret_before)
+static int shorten_blocking(
+	enum zh_side side, int sock, uint32_t stall_ms, struct timeval *ret_before)
 {
-	struct timeval slice = { .tv_usec = BLOCKING_SLICE_US };
+	struct timeval slice = { .tv_usec = (suseconds_t)min_u64(stall_ms, BLOCKING_SLICE_MS) * 1000 };
 	int name = side == ZH_SEND ? SO_SNDTIMEO : SO_RCVTIMEO;
 	socklen_t length = sizeof(*ret_before);
 	int flags = sys_fcntl(sock, F_GETFL, 0);
@@ -80,7 +81,7 @@ static int move(enum zh_side side, int file, int sock, struct zh_extent extent,
 	if (r == 0)
 		r = sock_apply(sock, &options->sock, NULL);
 	if (r == 0 && options->stall_ms)
-		r = shortened = shorten_blocking(side, sock, &before);
+		r = shortened = shorten_blocking(side, sock, options->stall_ms, &before);
 	if (r < 0)
 		return r;
 	channel_open(&channel, side, sock, -1, options->stall_ms ? (int)options->stall_ms : -1);

@@ -85,7 +85,7 @@ static int on_listener(struct session *session, int listener)
 	if (r == -EAGAIN)
 		return 0;
 	if (r < 0)
-		return session_failf(session, ZH_CANCELLED, 0, "serve", "the server is ending");
+		return session_failf(session, ZH_NET, 0, "serve", "the server is ending");
 	if (wire_parse_hello(bytes, &hello) < 0 || hello.intent != session->handshake.intent) {
 		sys_close(fd);
 		return 0;

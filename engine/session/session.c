@@ -157,7 +157,8 @@ void session_file_failed(
 
 	err_file(&failure.error, name, name_length, error->offset);
 	atomic_fetch_add(&session->files_failed, 1);
-	session_log(session, "%s failed: %s (%s, %s)", failure.error.file, failure.error.text,
+	session_log(session, "%s failed: %s (%s, %s)",
+		failure.error.file[0] ? failure.error.file : "a file", failure.error.text,
 		zh_outcome_name(failure.error.outcome),
 		failure.error.at_peer ? "said by the peer" : "here");
 	(void)pthread_mutex_lock(&session->lock);

@@ -54,10 +54,11 @@ void staging_fini(struct staging *staging)
 {
 	if (staging->dir < 0)
 		return;
+	/* Other receivers hold it shared. ENOTEMPTY: a partial was kept for a later resume. */
+	if (sys_flock(staging->dir, LOCK_EX | LOCK_NB) == 0)
+		sys_unlinkat_quiet(staging->root, STAGING_DIRECTORY, AT_REMOVEDIR);
 	sys_close(staging->dir);
 	staging->dir = -1;
-	/* ENOTEMPTY is the usual answer while other receivers are at work */
-	sys_unlinkat_quiet(staging->root, STAGING_DIRECTORY, AT_REMOVEDIR);
 }
 
 /*
@@ -79,6 +80,17 @@ static int check_private(const struct staging *staging, int dir, uint64_t *ret_d
 		return -EPERM;
 	*ret_device = st.st_dev;
 	return 0;
+}
+
+/* From now on nobody removes it. -ESTALE: somebody just has. */
+static int hold_directory(int dir)
+{
+	struct stat st;
+	int r = sys_flock(dir, LOCK_SH);
+
+	if (r == 0)
+		r = sys_fstat(dir, &st);
+	return r == 0 && st.st_nlink == 0 ? -ESTALE : r;
 }
 
 static int staging_enter(struct staging *staging, struct zh_error *err)
@@ -106,6 +118,13 @@ static int staging_enter(struct staging *staging, struct zh_error *err)
 				STAGING_DIRECTORY);
 		return err_set(err, err_of_destination(r), r, STAGE_DIR, "%s cannot be used",
 			STAGING_DIRECTORY);
+	}
+	r = hold_directory(dir);
+	if (r < 0) {
+		sys_close(dir);
+		return r == -ESTALE ? r
+				    : err_set(err, err_of_destination(r), r, STAGE_DIR,
+					      "%s cannot be locked", STAGING_DIRECTORY);
 	}
 	staging->dir = dir;
 	return 0;
@@ -168,7 +187,7 @@ static int partial_adopt(struct staging *staging, struct partial *partial)
 	return st.st_size > 0 ? sys_ftruncate(partial->fd, 0) : 0;
 }
 
-/* Opens or creates the name. -ENOENT: the directory is gone. -ESTALE: the file is, just now. */
+/* Opens or creates the name. -ESTALE: the file is, just now. */
 static int open_name(const struct staging *staging, const char *name, bool *ret_created)
 {
 	int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
@@ -212,12 +231,6 @@ static int partial_claim(struct staging *staging, struct partial *partial, struc
 	if (r < 0)
 		return r;
 	r = open_name(staging, partial->name, &created);
-	if (r == -ENOENT) {
-		/* another receiver removed the directory, so nothing of ours was in it */
-		sys_close(staging->dir);
-		staging->dir = -1;
-		return -ESTALE;
-	}
 	if (r == -ESTALE)
 		return r;
 	if (r < 0)

@@ -19,7 +19,7 @@
 
 struct staging {
 	int root; /* borrowed */
-	int dir;  /* owned; opened by the first partial */
+	int dir;  /* owned and held by a shared lock; opened by the first partial */
 	uint64_t device;
 	int umask; /* of this process when staging_init was called, or a negative errno */
 };

@@ -28,7 +28,8 @@ def main():
     told = set()
     for line in result.stderr.splitlines():
         found = re.match(r"(?:\./)?([^:]+):(\d+):\d+: error: ", line)
-        if found and found.group(1) not in told: # the first place of each file is enough
+        if found and found.group(1) not in told:
+            # The first place of each file is enough.
             told.add(found.group(1))
             findings.add(found.group(1), found.group(2), "not as clang-format has it, from here on")
     if result.returncode != 0 and not told:

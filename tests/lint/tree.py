@@ -18,7 +18,10 @@ FOREIGN_FILES = ("LICENSE",)
 
 
 def is_build_directory(path):
-    return any(os.path.exists(os.path.join(path, name)) for name in ("meson-private", "build.ninja"))
+    """As .gitignore has it, or as meson leaves it."""
+    return os.path.basename(path).startswith("build") or os.path.exists(
+        os.path.join(path, "meson-private")
+    )
 
 
 def files(root):

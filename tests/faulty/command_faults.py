@@ -1,0 +1,186 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""
+One call of the whole command fails, is short or is interrupted: the n-th, for every n until a run ends
+without the fault having struck. Client and server in turn, push and pull. Whatever happens: status 0
+means an identical file, the visible name is never partial, nobody hangs, no process stays.
+
+Environment: ZEROHAUL the command, ZH_FAULTY the library with the seam in it, ZH_STEP how many n are
+passed over between two runs (1: none; default 7).
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+COMMAND = os.environ["ZEROHAUL"]
+FAULTY = os.environ["ZH_FAULTY"]
+STEP = int(os.environ.get("ZH_STEP", "7"))
+SIZE = 2 * 1024 * 1024 + 4097
+DEADLINE_S = 60
+QUIET = 120  # numbers without effect after which no call is left to be hit
+KINDS = ["EIO", "ENOSPC", "ENOMEM", "ECONNRESET", "EINVAL", "EPERM", "short", "eintr"]
+
+
+class Failed(Exception):
+    """A promise was broken."""
+
+
+def faulty(environment, call, nth, what, times=1):
+    environment = dict(environment)
+    environment["LD_PRELOAD"] = FAULTY
+    environment["ZEROHAUL_FAULT"] = f"{call}:{nth}:{what}:{times}"
+    return environment
+
+
+def plain():
+    environment = dict(os.environ)
+    environment.pop("ZEROHAUL_FAULT", None)
+    # The command that is broken on purpose leaks when its process is ended from outside.
+    environment["ASAN_OPTIONS"] = "detect_leaks=0:abort_on_error=1:verify_asan_link_order=0"
+    return environment
+
+
+class Scene:
+    """A root with a server, and a local directory."""
+
+    def __init__(self):
+        self.base = tempfile.mkdtemp(prefix="zerohaul-faults.")
+        self.root = os.path.join(self.base, "root")
+        self.local = os.path.join(self.base, "local")
+        os.mkdir(self.root)
+        os.mkdir(self.local)
+        self.content = os.urandom(SIZE)
+        self.old = b"old content\n"
+        self.server = None
+        self.url = None
+        for directory in (self.root, self.local):
+            with open(os.path.join(directory, "source"), "wb") as file:
+                file.write(self.content)
+
+    def start_server(self, environment):
+        self.server = subprocess.Popen(
+            [COMMAND, "serve", "--root", self.root, "--insecure", "--listen", "127.0.0.1:0"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
+            start_new_session=True)
+        line = self.server.stdout.readline().decode()
+        match = re.match(r"listening (\S+)", line)
+        self.url = f"zh://{match.group(1)}/" if match else None
+
+    def stop_server(self):
+        if self.server is None:
+            return
+        try:
+            os.killpg(self.server.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.server.wait()
+        self.server.stdout.close()
+        self.server = None
+
+    def copy(self, push, environment):
+        source = os.path.join(self.local, "source") if push else self.url + "source"
+        target = self.url + "target" if push else os.path.join(self.local, "target")
+        try:
+            return subprocess.run(
+                [COMMAND, "copy", "--insecure", "--quiet", source, target], env=environment,
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=DEADLINE_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise Failed("the client hangs") from error
+
+    def target(self, push):
+        return os.path.join(self.root if push else self.local, "target")
+
+    def check(self, push, status):
+        path = self.target(push)
+        found = None
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                found = file.read()
+        if status == 0 and found != self.content:
+            raise Failed("status 0 without the file")
+        if found not in (self.content, self.old):
+            raise Failed("the visible name is partial or gone")
+        if status < 0 or status > 125:
+            raise Failed(f"the client died: {status}")
+
+    def renew(self, push):
+        for directory in (self.root, self.local):
+            shutil.rmtree(os.path.join(directory, ".zerohaul-staging"), ignore_errors=True)
+        with open(self.target(push), "wb") as file:
+            file.write(self.old)
+
+    def close(self):
+        self.stop_server()
+        shutil.rmtree(self.base, ignore_errors=True)
+
+
+def run_one(scene, push, of_server, nth, what, times=1):
+    scene.renew(push)
+    if of_server:
+        scene.stop_server()
+        scene.start_server(faulty(plain(), "any", nth, what, times))
+        if scene.url is None:
+            return None  # it could not even start: nothing to check
+        environment = plain()
+    else:
+        environment = faulty(plain(), "any", nth, what, times)
+    status = scene.copy(push, environment).returncode
+    scene.check(push, status)
+    return status
+
+
+def sweep(scene, push, of_server):
+    """Every STEP-th n with several kinds, until long after the last n that made a difference."""
+    if not of_server:
+        scene.start_server(plain())
+    nth, last, index = 1, 0, 0
+    runs = failures = 0
+    while nth < last + QUIET:
+        kinds = KINDS if STEP == 1 else [KINDS[(index + shift) % len(KINDS)] for shift in (0, 3)]
+        for what in kinds:
+            try:
+                status = run_one(scene, push, of_server, nth, what)
+            except Failed as error:
+                raise Failed(f"n = {nth}, {what}: {error}") from error
+            runs += 1
+            if status != 0:
+                failures += 1
+                last = nth
+        nth += STEP
+        index += 1
+    scene.stop_server()
+    if failures == 0:
+        raise Failed("no fault ever struck")
+    return f"{runs} runs, {failures} failed as they should, the last at call {last}"
+
+
+def main():
+    number = 0
+    broken = False
+    print("1..4")
+    for of_server in (False, True):
+        for push in (True, False):
+            number += 1
+            name = ("server" if of_server else "client") + (" push" if push else " pull")
+            scene = Scene()
+            start = time.monotonic()
+            try:
+                print(f"# {sweep(scene, push, of_server)}, {time.monotonic() - start:.0f} s")
+                print(f"ok {number} - {name} keeps its promises", flush=True)
+            except Failed as error:
+                broken = True
+                print(f"# {error}")
+                print(f"not ok {number} - {name} keeps its promises", flush=True)
+            finally:
+                scene.close()
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,668 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * extent_test.c - one extent from a file over a real connection into a file, by every pair of
+ * strategies: all awkward sizes, offsets, chunks and depths, several extents on one channel, and
+ * each way in which one end can fail.
+ */
+#include "move_kit.h"
+
+#include "base/clock.h"
+#include "base/leaf.h"
+
+#include <linux/magic.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <xxhash.h>
+
+#define SOURCE_BYTES (17 * MIB)
+#define STALL_MS     300
+
+/* ------------------------------------------------------------------ a trip ---------------------
+ */
+
+/* From a file over a connection into another, or nowhere. */
+struct trip {
+	int source;
+	int destination;
+	uint64_t from;           /* offset in the source */
+	struct zh_extent extent; /* of the destination; the source's has its length */
+	const char *sender;
+	const char *receiver;
+	uint32_t chunk_bytes;
+	uint32_t depth;
+	bool blocking;
+	struct kit_move tx, rx; /* out */
+};
+
+static struct zh_options trip_options(const struct trip *trip, const char *strategy, bool admitted)
+{
+	struct zh_options options = zh_options_default();
+
+	options.strategy = strategy;
+	options.chunk_bytes = trip->chunk_bytes;
+	options.depth = trip->depth;
+	options.stall_ms = KIT_STALL_MS;
+	if (admitted && !(kit_uses_ring(strategy) && kit_memlock_is_scarce()))
+		options.flags = ZH_NO_FALLBACK;
+	return options;
+}
+
+static void check_strategy(const struct zh_stats *stats, const char *wish, const char *planned)
+{
+	if (strcmp(stats->strategy, planned) == 0)
+		return;
+	if (!kit_uses_ring(wish) || !kit_memlock_is_scarce() ||
+		!strstr(stats->demotion, "Cannot allocate memory"))
+		fail_msg("%s was planned for %s, but %s moved it (%s)", planned, wish,
+			stats->strategy, stats->demotion);
+}
+
+/* Makes the trip. The strategies that are used are those that the plans name. */
+static void make_trip(struct trip *trip)
+{
+	struct zh_extent out = { trip->from, trip->extent.length };
+	int end[2];
+
+	kit_tcp_pair(end, trip->blocking);
+	struct zh_plan send = kit_plan(ZH_SEND, trip->source, end[0], out, trip->sender,
+		trip->chunk_bytes, trip->depth);
+	struct zh_plan receive = kit_plan(ZH_RECEIVE, trip->destination, end[1], trip->extent,
+		trip->receiver, trip->chunk_bytes, trip->depth);
+	trip->tx = (struct kit_move){ .side = ZH_SEND,
+		.file = trip->source,
+		.sock = end[0],
+		.extent = out,
+		.options = trip_options(
+			trip, trip->sender, strcmp(send.strategy, trip->sender) == 0) };
+	trip->rx = (struct kit_move){ .side = ZH_RECEIVE,
+		.file = trip->destination,
+		.sock = end[1],
+		.extent = trip->extent,
+		.options = trip_options(
+			trip, trip->receiver, strcmp(receive.strategy, trip->receiver) == 0) };
+	kit_move_start(&trip->rx);
+	(void)kit_move_run(&trip->tx);
+	kit_move_join(&trip->rx);
+	kit_close_pair(end);
+	if (trip->tx.result != 0 || trip->rx.result != 0)
+		fail_msg("%s (%d) -> %s (%d), %llu bytes at %llu, chunk %u", trip->sender,
+			trip->tx.result, trip->receiver, trip->rx.result,
+			(unsigned long long)trip->extent.length,
+			(unsigned long long)trip->extent.offset, trip->chunk_bytes);
+	check_strategy(&trip->tx.stats, trip->sender, send.strategy);
+	check_strategy(&trip->rx.stats, trip->receiver, receive.strategy);
+	assert_int_equal(trip->tx.stats.bytes, trip->extent.length);
+	assert_int_equal(trip->rx.stats.bytes, trip->extent.length);
+}
+
+static void make_stored_trip(struct trip *trip)
+{
+	kit_prepare(trip->destination, trip->extent);
+	make_trip(trip);
+	if (!kit_is_at(trip->destination, trip->extent.offset, trip->extent.length, KIT_SEED,
+		    trip->from))
+		fail_msg("%s -> %s: %llu bytes at %llu arrived changed", trip->sender,
+			trip->receiver, (unsigned long long)trip->extent.length,
+			(unsigned long long)trip->extent.offset);
+	if (!kit_guards_stand(trip->destination, trip->extent))
+		fail_msg("%s -> %s: bytes outside the extent were touched", trip->sender,
+			trip->receiver);
+}
+
+static void begin_trip(struct arena *a, struct trip *trip)
+{
+	trip->source = kit_source(a, "source", SOURCE_BYTES);
+	trip->destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+}
+
+static void end_trip(struct trip *trip)
+{
+	close(trip->source);
+	close(trip->destination);
+}
+
+/* Calls visit for every pair of strategies. */
+static void for_each_pair(struct trip *trip, void (*visit)(struct trip *trip))
+{
+	const struct zh_strategy *tx, *rx;
+	size_t pairs = 0;
+
+	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++)
+		for (size_t j = 0; (rx = kit_strategy(ZH_RECEIVE, j)); j++) {
+			trip->sender = tx->name;
+			trip->receiver = rx->name;
+			if (kit_stores(rx))
+				visit(trip);
+			else
+				make_trip(trip);
+			pairs++;
+		}
+	assert_true(pairs >= 16);
+}
+
+/* ------------------------------------------------------------------ what arrives ---------------
+ */
+
+static void every_size_arrives_unchanged_by_every_pair(void **state)
+{
+	static const uint64_t sizes[] = { 0, 1, 4095, 4096, 4097, MIB - 1, MIB, MIB + 1,
+		16 * MIB + 17 };
+	struct trip trip = { 0 };
+
+	begin_trip(arena_of(state), &trip);
+	for (size_t i = 0; i < ARRAY_LEN(sizes); i++)
+		for (int blocking = 0; blocking < 2; blocking++) {
+			trip.extent.length = sizes[i];
+			trip.blocking = blocking;
+			for_each_pair(&trip, make_stored_trip);
+		}
+	end_trip(&trip);
+}
+
+static void an_extent_inside_a_file_leaves_the_rest_alone(void **state)
+{
+	static const uint64_t offsets[] = { 1, 511, 4096, 4097, 8192, MIB, MIB + 4096, MIB + 12345,
+		3 * MIB - 1 };
+	static const uint64_t lengths[] = { 1, 4096, 100003, MIB + 1 };
+	struct trip trip = { 0 };
+
+	begin_trip(arena_of(state), &trip);
+	for (size_t i = 0; i < ARRAY_LEN(offsets); i++)
+		for (size_t j = 0; j < ARRAY_LEN(lengths); j++) {
+			trip.extent = (struct zh_extent){ offsets[i], lengths[j] };
+			trip.from = offsets[ARRAY_LEN(offsets) - 1 - i];
+			trip.blocking = j & 1;
+			for_each_pair(&trip, make_stored_trip);
+		}
+	end_trip(&trip);
+}
+
+static void any_chunk_and_depth_moves_the_same_bytes(void **state)
+{
+	static const uint32_t chunks[] = { 1024, 1025, 3000, 4095, 4096, 65536, 100003, 1048575,
+		1048577, 4194304, UINT32_MAX };
+	static const uint32_t depths[] = { 1, 2, 3, 16, 1000 };
+	struct trip trip = { .extent = { 4096, 2 * MIB + 17 } };
+
+	begin_trip(arena_of(state), &trip);
+	for (size_t i = 0; i < ARRAY_LEN(chunks); i++) {
+		trip.chunk_bytes = chunks[i];
+		trip.depth = depths[i % ARRAY_LEN(depths)];
+		trip.blocking = i & 1;
+		for_each_pair(&trip, make_stored_trip);
+	}
+	trip.extent.length = 3001;
+	trip.chunk_bytes = 1;
+	for_each_pair(&trip, make_stored_trip);
+	end_trip(&trip);
+}
+
+static void fifty_random_trips_arrive_unchanged(void **state)
+{
+	struct trip trip = { 0 };
+	uint64_t random = 20260101;
+
+	begin_trip(arena_of(state), &trip);
+	for (int i = 0; i < 50; i++) {
+		uint64_t length = random_next(&random) % (UINT64_C(1) << (random_next(&random) % 23));
+		uint64_t unit = random_next(&random) % 2 ? 4096 : 1;
+		trip.extent.offset = random_next(&random) % (8 * MIB) / unit * unit;
+		trip.extent.length = length;
+		trip.from = random_next(&random) % (SOURCE_BYTES - length);
+		trip.chunk_bytes = (uint32_t)(1024 + random_next(&random) % (4 * MIB - 1024));
+		trip.depth = (uint32_t)(random_next(&random) % 17);
+		trip.blocking = random_next(&random) % 2;
+		trip.sender = kit_strategy(ZH_SEND, random_next(&random) % 4)->name;
+		trip.receiver = kit_strategy(ZH_RECEIVE, random_next(&random) % 3)->name;
+		make_stored_trip(&trip);
+	}
+	end_trip(&trip);
+}
+
+/* A plan that needs no wish must work as well. */
+static void without_a_wish_everything_is_chosen(void **state)
+{
+	struct arena *a = arena_of(state);
+	int source = kit_source(a, "source", 3 * MIB + 5);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+	struct kit_move tx = { .side = ZH_SEND, .file = source, .extent = { 0, 3 * MIB + 5 } };
+	struct kit_move rx = { .side = ZH_RECEIVE, .file = destination, .extent = tx.extent };
+	struct zh_plan plan;
+	int end[2];
+
+	kit_tcp_pair(end, false);
+	tx.sock = end[0];
+	rx.sock = end[1];
+	tx.options = rx.options = zh_options_default();
+	kit_prepare(destination, rx.extent);
+	assert_int_equal(zh_plan(destination, rx.sock, ZH_RECEIVE, rx.extent, NULL, &plan), 0);
+	kit_move_start(&rx);
+	assert_int_equal(zh_send(source, end[0], tx.extent, NULL, NULL), 0);
+	kit_move_join(&rx);
+	assert_int_equal(rx.result, 0);
+	check_strategy(&rx.stats, plan.strategy, plan.strategy);
+	assert_true(kit_is_at(destination, 0, rx.extent.length, KIT_SEED, 0));
+	kit_close_pair(end);
+	close(source);
+	close(destination);
+}
+
+/* ------------------------------------------------------------------ calls ----------------------
+ */
+
+static void copy_makes_exactly_the_calls_of_its_arithmetic(void **state)
+{
+	static const uint32_t chunks[] = { 4096, 65536, 100003, 1048576 };
+	struct trip trip = { .extent = { 0, 5 * MIB + 3 },
+		.sender = "copy",
+		.receiver = "copy",
+		.blocking = true };
+
+	begin_trip(arena_of(state), &trip);
+	for (size_t i = 0; i < ARRAY_LEN(chunks); i++) {
+		trip.chunk_bytes = chunks[i];
+		make_stored_trip(&trip);
+		const struct zh_stats *tx = &trip.tx.stats, *rx = &trip.rx.stats;
+		uint64_t steps = div_up(trip.extent.length, chunks[i]);
+		assert_int_equal(tx->calls[SYS_PREAD], steps);
+		assert_int_equal(tx->calls[SYS_SEND], steps + tx->shorts + tx->agains);
+		assert_int_equal(rx->calls[SYS_PWRITE] + rx->agains, rx->calls[SYS_RECV]);
+		assert_true(rx->calls[SYS_PWRITE] >= steps);
+		assert_true(rx->calls[SYS_PWRITE] <= steps + rx->shorts);
+		assert_int_equal(tx->calls[SYS_SENDFILE] + tx->calls[SYS_SPLICE], 0);
+		assert_int_equal(tx->chunk_bytes, chunks[i]);
+	}
+	end_trip(&trip);
+}
+
+static void sendfile_and_splice_make_no_call_that_copies(void **state)
+{
+	struct trip trip = { .extent = { 0, 5 * MIB + 3 }, .chunk_bytes = MIB, .blocking = true };
+
+	begin_trip(arena_of(state), &trip);
+	trip.sender = "sendfile";
+	trip.receiver = "splice";
+	make_stored_trip(&trip);
+	assert_int_equal(trip.tx.stats.calls[SYS_SENDFILE],
+		6 + trip.tx.stats.shorts + trip.tx.stats.agains);
+	assert_int_equal(trip.tx.stats.calls[SYS_PREAD] + trip.tx.stats.calls[SYS_SEND], 0);
+	assert_true(trip.rx.stats.calls[SYS_SPLICE] >= 2 * 6);
+	assert_int_equal(trip.rx.stats.calls[SYS_RECV] + trip.rx.stats.calls[SYS_PWRITE], 0);
+	assert_true(trip.rx.stats.pipe_bytes >= 64 * KIB);
+	trip.sender = "splice";
+	trip.receiver = "discard";
+	make_trip(&trip);
+	assert_true(trip.tx.stats.calls[SYS_SPLICE] >= 2 * 6);
+	assert_int_equal(trip.tx.stats.calls[SYS_PREAD] + trip.tx.stats.calls[SYS_SEND], 0);
+	assert_int_equal(trip.rx.stats.calls[SYS_PWRITE], 0);
+	end_trip(&trip);
+}
+
+static void the_account_adds_up(void **state)
+{
+	struct trip trip = { .extent = { 0, 8 * MIB } };
+	const struct zh_strategy *tx;
+
+	begin_trip(arena_of(state), &trip);
+	trip.receiver = "copy";
+	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++) {
+		trip.sender = tx->name;
+		make_stored_trip(&trip);
+		const struct zh_stats *sides[] = { &trip.tx.stats, &trip.rx.stats };
+		for (size_t side = 0; side < 2; side++) {
+			const struct zh_stats *s = sides[side];
+			assert_int_equal(s->size, sizeof(*s));
+			assert_int_equal(s->side, side);
+			assert_true(s->elapsed_ns > 0 && s->cpu_ns > 0);
+			assert_true(s->cpu_ns <= s->elapsed_ns);
+			assert_true(s->wait_space_ns <= s->elapsed_ns);
+			assert_true(s->wait_data_ns <= s->elapsed_ns);
+			assert_true(s->wait_disk_ns <= s->elapsed_ns);
+			assert_int_equal(s->tcp.valid, 1);
+			assert_int_equal(s->demotions == 0, s->demotion[0] == '\0');
+		}
+	}
+	end_trip(&trip);
+}
+
+/* ------------------------------------------------------------------ channels -------------------
+ */
+
+#define RUN_LENGTH 24
+#define RUN_LEAVES 64
+
+/* One side of many extents on one channel. */
+struct run {
+	enum zh_side side;
+	int file;
+	int sock;
+	int abort_fd;
+	int stall_ms;
+	struct zh_plan plan;
+	struct zh_extent extent[RUN_LENGTH];
+	uint64_t horizon[RUN_LENGTH];
+	size_t count;
+	bool digest; /* extents begin at leaves */
+	/* out */
+	int result;
+	enum channel_end failed;
+	uint64_t offset, end; /* where it stood */
+	size_t done;          /* extents */
+	struct digest leaf[RUN_LENGTH][RUN_LEAVES];
+	struct zh_stats stats;
+	bool digested;
+	pthread_t thread;
+};
+
+static int run_one(struct run *run, struct channel *channel, struct leaf_run *digest)
+{
+	size_t i = run->done;
+	bool sees = run->digest && channel_sees_data(channel);
+
+	if (sees)
+		leaf_run_begin(digest, run->extent[i].offset, run->leaf[i], RUN_LEAVES);
+	int r = channel_move(channel, run->extent[i], run->horizon[i], i + 1 < run->count,
+		sees ? digest : NULL);
+	if (r == 0 && sees) {
+		size_t leaves = leaf_run_end(digest);
+		if (leaves != leaf_count(run->extent[i].length))
+			return -EPROTO;
+		run->digested = true;
+	}
+	return r;
+}
+
+static void *run_all(void *argument)
+{
+	struct run *run = argument;
+	struct channel channel;
+	struct leaf_run digest;
+
+	run->result = leaf_run_init(&digest);
+	if (run->result < 0)
+		return NULL;
+	channel_open(&channel, run->side, run->sock, run->abort_fd, run->stall_ms);
+	run->result = channel_file(&channel, run->file, &run->plan);
+	for (run->done = 0; run->result == 0 && run->done < run->count; run->done++) {
+		run->result = run_one(run, &channel, &digest);
+		if (run->result < 0)
+			break;
+	}
+	if (run->result == 0)
+		run->result = channel_settle(&channel);
+	run->failed = channel.failed;
+	run->offset = channel.offset;
+	run->end = channel.end;
+	if (run->result < 0 && run->failed == CHANNEL_END_FILE) {
+		uint64_t left = channel.end - channel.offset;
+		int kept = run->side == ZH_SEND ? channel_zero(&channel, left)
+						: channel_skip(&channel, left);
+		if (kept < 0)
+			run->failed = CHANNEL_END_SOCKET;
+	}
+	channel_stats(&channel, &run->stats);
+	channel_close(&channel);
+	leaf_run_fini(&digest);
+	return NULL;
+}
+
+static struct run run_begin(enum zh_side side, int file, int sock, const char *strategy)
+{
+	struct run run = { .side = side,
+		.file = file,
+		.sock = sock,
+		.abort_fd = -1,
+		.stall_ms = KIT_STALL_MS };
+
+	run.plan = kit_plan(side, file, sock, (struct zh_extent){ 0, MIB }, strategy, 0, 0);
+	return run;
+}
+
+static void run_start(struct run *run)
+{
+	assert_int_equal(pthread_create(&run->thread, NULL, run_all, run), 0);
+}
+
+static void run_join(struct run *run)
+{
+	assert_int_equal(pthread_join(run->thread, NULL), 0);
+}
+
+/* Extents that follow each other, leave gaps, go back and stay inside what was read ahead. */
+static size_t fill_extents(struct run *run, uint64_t unit)
+{
+	static const struct {
+		uint64_t offset, length, horizon; /* in units */
+	} rows[] = {
+		{ 0, 2, 0 },    /* reads ahead no further */
+		{ 2, 3, 9 },    /* reads ahead beyond its end */
+		{ 5, 1, 9 },    /* finds it there */
+		{ 6, 3, 9 },    /* to the horizon */
+		{ 12, 2, 16 },  /* a gap, and what was read ahead */
+		{ 14, 1, 15 },  /* is used with a nearer horizon */
+		{ 3, 1, 4 },    /* back */
+		{ 9, 3, 100 },  /* a horizon past the end of the file */
+		{ 15, 1, 100 }, /* elsewhere: what was read ahead is forgotten */
+		{ 16, 1, 16 },  /* a horizon before the end is none */
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		run->extent[i] = (struct zh_extent){ rows[i].offset * unit, rows[i].length * unit };
+		run->horizon[i] = rows[i].horizon * unit;
+	}
+	run->count = ARRAY_LEN(rows);
+	return run->count;
+}
+
+static struct digest independent_leaf(uint64_t offset, size_t length)
+{
+	static uint8_t bytes[LEAF_BYTES];
+	XXH128_canonical_t canonical;
+	struct digest digest;
+
+	random_fill(bytes, length, KIT_SEED, offset);
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes, length));
+	memcpy(&digest, canonical.digest, sizeof(digest));
+	return digest;
+}
+
+static void check_digests(const struct run *run)
+{
+	const struct zh_strategy *used = &strategy_find(run->side, run->plan.strategy)->pub;
+
+	assert_true(run->digested == used->sees_data || run->stats.demotions > 0);
+	for (size_t i = 0; i < run->count && run->digested && run->stats.demotions == 0; i++)
+		for (uint64_t at = 0; at < run->extent[i].length; at += LEAF_BYTES) {
+			size_t length = (size_t)min_u64(LEAF_BYTES, run->extent[i].length - at);
+			struct digest leaf = independent_leaf(run->extent[i].offset + at, length);
+			if (!digest_equal(&leaf, &run->leaf[i][at / LEAF_BYTES]))
+				fail_msg("%s: extent %zu, leaf %llu: wrong digest", used->name, i,
+					(unsigned long long)(at / LEAF_BYTES));
+		}
+}
+
+static void extents_on_one_channel(struct arena *a, const char *sender, const char *receiver,
+	uint64_t unit, uint32_t chunk_bytes)
+{
+	int source = kit_open(a->root, "source", O_RDONLY);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT | O_TRUNC);
+	int end[2];
+
+	kit_tcp_pair(end, false);
+	struct run tx = run_begin(ZH_SEND, source, end[0], sender);
+	struct run rx = run_begin(ZH_RECEIVE, destination, end[1], receiver);
+	fill_extents(&tx, unit);
+	fill_extents(&rx, unit);
+	if (chunk_bytes) {
+		struct zh_extent any = { 0, MIB };
+		tx.plan = kit_plan(ZH_SEND, source, end[0], any, sender, chunk_bytes, 3);
+		rx.plan = kit_plan(ZH_RECEIVE, destination, end[1], any, receiver, chunk_bytes, 3);
+	}
+	tx.digest = rx.digest = unit % LEAF_BYTES == 0;
+	assert_int_equal(posix_fallocate(destination, 0, (off_t)(17 * unit)), 0);
+	run_start(&rx);
+	(void)run_all(&tx);
+	run_join(&rx);
+	assert_int_equal(tx.result, 0);
+	assert_int_equal(rx.result, 0);
+	assert_int_equal(tx.stats.bytes, 18 * unit);
+	assert_int_equal(rx.stats.bytes, 18 * unit);
+	if (!kit_is_at(destination, 0, 17 * unit, KIT_SEED, 0))
+		fail_msg("%s -> %s: changed on the way", sender, receiver);
+	if (tx.digest) {
+		check_digests(&tx);
+		check_digests(&rx);
+	}
+	kit_close_pair(end);
+	close(source);
+	close(destination);
+}
+
+static void many_extents_follow_each_other_on_one_channel(void **state)
+{
+	struct arena *a = arena_of(state);
+	const struct zh_strategy *tx, *rx;
+
+	close(kit_source(a, "source", 17 * MIB));
+	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++)
+		for (size_t j = 0; (rx = kit_strategy(ZH_RECEIVE, j)) && kit_stores(rx); j++) {
+			extents_on_one_channel(a, tx->name, rx->name, MIB, 0);
+			extents_on_one_channel(a, tx->name, rx->name, 8192, 4096);
+			extents_on_one_channel(a, tx->name, rx->name, 100000, 30011);
+		}
+}
+
+static void digests_are_those_of_the_data(void **state)
+{
+	struct arena *a = arena_of(state);
+	const struct zh_strategy *tx, *rx;
+
+	close(kit_source(a, "source", 17 * MIB));
+	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++)
+		for (size_t j = 0; (rx = kit_strategy(ZH_RECEIVE, j)) && kit_stores(rx); j++) {
+			if (!tx->sees_data && !rx->sees_data)
+				continue;
+			extents_on_one_channel(a, tx->name, rx->name, MIB, 100003);
+			extents_on_one_channel(a, tx->name, rx->name, MIB, 3 * 4096);
+		}
+}
+
+static void a_channel_turns_from_file_to_file_and_strategy_to_strategy(void **state)
+{
+	struct arena *a = arena_of(state);
+	static const char *const senders[] = { "copy", "uring-copy", "splice", "sendfile",
+		"uring-copy", "copy" };
+	static const char *const receivers[] = { "uring-direct", "copy", "splice", "uring-direct",
+		"splice", "copy" };
+	struct zh_extent extent = { 0, 700001 };
+	struct channel channel;
+	int end[2], result = 0;
+	char name[16];
+
+	kit_tcp_pair(end, false);
+	channel_open(&channel, ZH_SEND, end[0], -1, KIT_STALL_MS);
+	for (size_t i = 0; i < ARRAY_LEN(senders); i++) {
+		(void)snprintf(name, sizeof(name), "source-%zu", i);
+		random_file(a->root, name, extent.length, KIT_SEED + i);
+		int source = kit_open(a->root, name, O_RDONLY);
+		int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT | O_TRUNC);
+		struct run rx = run_begin(ZH_RECEIVE, destination, end[1], receivers[i]);
+		struct zh_plan plan =
+			kit_plan(ZH_SEND, source, end[0], extent, senders[i], 50001, 0);
+		rx.extent[0] = extent;
+		rx.count = 1;
+		run_start(&rx);
+		result = channel_file(&channel, source, &plan);
+		if (result == 0)
+			result = channel_move(&channel, extent, 0, false, NULL);
+		if (result < 0)
+			(void)shutdown(end[0], SHUT_RDWR);
+		run_join(&rx);
+		assert_int_equal(result, 0);
+		assert_int_equal(rx.result, 0);
+		assert_true(kit_is_at(destination, 0, extent.length, KIT_SEED + i, 0));
+		close(destination);
+		close(source);
+	}
+	assert_int_equal(channel_settle(&channel), 0);
+	channel_close(&channel);
+	kit_close_pair(end);
+}
+
+/* ------------------------------------------------------------------ failing files --------------
+ */
+
+/* The peer gets the bytes that were there, then zeros, then what follows the extent. */
+static void check_stream_in_step(int sock, uint64_t length, uint64_t sent)
+{
+	static const char trailer[] = "what follows";
+	static uint8_t bytes[8 * MIB], expected[8 * MIB];
+
+	assert_true(length + sizeof(trailer) <= sizeof(bytes));
+	memset(expected, 0, length);
+	random_fill(expected, sent, KIT_SEED, 0);
+	assert_int_equal(kit_recv_all(sock, bytes, length + sizeof(trailer)),
+		length + sizeof(trailer));
+	assert_memory_equal(bytes, expected, length);
+	assert_memory_equal(bytes + length, trailer, sizeof(trailer));
+}
+
+struct late_trailer {
+	struct run *run;
+	bool sent;
+};
+
+static void *run_then_trailer(void *argument)
+{
+	struct late_trailer *late = argument;
+
+	(void)run_all(late->run);
+	late->sent = kit_send_all(late->run->sock, "what follows", sizeof("what follows"));
+	return NULL;
+}
+
+static void a_source_that_shrinks_is_reported_and_the_stream_stays_in_step(void **state)
+{
+	struct arena *a = arena_of(state);
+	const uint64_t length = 4 * MIB, kept = 2 * MIB + 100;
+	const struct zh_strategy *tx;
+	int end[2];
+
+	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++) {
+		int source = kit_source(a, "source", length);
+		pthread_t thread;
+		kit_tcp_pair(end, false);
+		struct run run = run_begin(ZH_SEND, source, end[0], tx->name);
+		struct late_trailer late = { .run = &run };
+		run.extent[0] = (struct zh_extent){ 0, MIB };
+		run.extent[1] = (struct zh_extent){ MIB, length - MIB };
+		run.count = 2;
+		assert_int_equal(truncate(a->root_path, 0), -1); /* a directory: nothing happens */
+		int shrinker = kit_open(a->root, "source", O_WRONLY);
+		assert_int_equal(ftruncate(shrinker, (off_t)kept), 0);
+		close(shrinker);
+		assert_int_equal(pthread_create(&thread, NULL, run_then_trailer, &late), 0);
+		uint64_t sent = 0;
+		/* what arrives is judged after the sender has told how much of it is real */
+		static uint8_t bytes[8 * MIB];
+		size_t got = kit_recv_all(end[1], bytes, length + sizeof("what follows"));
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		sent = run.offset;
+		assert_int_equal(run.result, -ENODATA);
+		assert_int_equal(run.failed, CHANNEL_END_FILE);
+		assert_int_equal(run.done, 1);
+		assert_true(sent >= MIB && sent <= kept);
+		assert_int_equal(run.stats.bytes, sent);
+		assert_true(late.sent);
+		assert_int_equal(got, length + sizeof("what follows"));
+		static uint8_t expected[8 * MIB];
+		memset(expected, 0, length);
+		random_fill(expected, sent, KIT_SEED, 0);
+		assert_memory_equal(bytes, expected, length);
+		assert_string_equal((char *)bytes + length, "what follows");
+		kit_close_pair(end);
+		close(source);
+	}
+}
+
