@@ -593,76 +593,680 @@ static void a_channel_turns_from_file_to_file_and_strategy_to_strategy(void **st
 /* ------------------------------------------------------------------ failing files --------------
  */
 
-/* The peer gets the bytes that were there, then zeros, then what follows the extent. */
-static void check_stream_in_step(int sock, uint64_t length, uint64_t sent)
-{
-	static const char trailer[] = "what follows";
-	static uint8_t bytes[8 * MIB], expected[8 * MIB];
+#define TRAILER "what follows the extent"
 
-	assert_true(length + sizeof(trailer) <= sizeof(bytes));
-	memset(expected, 0, length);
-	random_fill(expected, sent, KIT_SEED, 0);
-	assert_int_equal(kit_recv_all(sock, bytes, length + sizeof(trailer)),
-		length + sizeof(trailer));
-	assert_memory_equal(bytes, expected, length);
-	assert_memory_equal(bytes + length, trailer, sizeof(trailer));
-}
-
-struct late_trailer {
-	struct run *run;
-	bool sent;
+/* A side whose file fails, and after it the trailer that follows the extent on the wire. */
+struct failing {
+	struct run run;
+	char trailer[sizeof(TRAILER)];
+	pthread_t thread;
 };
 
-static void *run_then_trailer(void *argument)
+static void *failing_all(void *argument)
 {
-	struct late_trailer *late = argument;
+	struct failing *failing = argument;
+	struct run *run = &failing->run;
 
-	(void)run_all(late->run);
-	late->sent = kit_send_all(late->run->sock, "what follows", sizeof("what follows"));
+	(void)run_all(run);
+	if (run->side == ZH_SEND)
+		(void)kit_send_all(run->sock, TRAILER, sizeof(TRAILER));
+	else
+		(void)kit_recv_all(run->sock, failing->trailer, sizeof(TRAILER));
 	return NULL;
 }
 
-static void a_source_that_shrinks_is_reported_and_the_stream_stays_in_step(void **state)
+static void failing_start(struct failing *failing)
 {
+	assert_int_equal(pthread_create(&failing->thread, NULL, failing_all, failing), 0);
+}
+
+static void wait_for_bytes(int sock)
+{
+	struct pollfd wait = { .fd = sock, .events = POLLIN };
+
+	assert_int_equal(poll(&wait, 1, KIT_STALL_MS), 1);
+}
+
+/* The peer gets the bytes that were there, then zeros, then what follows the extent. */
+static void a_source_that_shrinks_is_told_and_the_stream_stays_in_step(void **state)
+{
+	enum { LENGTH = 4 << 20, KEPT = (2 << 20) + 100 };
+	static uint8_t bytes[LENGTH + sizeof(TRAILER)], expected[LENGTH];
 	struct arena *a = arena_of(state);
-	const uint64_t length = 4 * MIB, kept = 2 * MIB + 100;
 	const struct zh_strategy *tx;
 	int end[2];
 
 	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++) {
-		int source = kit_source(a, "source", length);
-		pthread_t thread;
-		kit_tcp_pair(end, false);
-		struct run run = run_begin(ZH_SEND, source, end[0], tx->name);
-		struct late_trailer late = { .run = &run };
-		run.extent[0] = (struct zh_extent){ 0, MIB };
-		run.extent[1] = (struct zh_extent){ MIB, length - MIB };
-		run.count = 2;
-		assert_int_equal(truncate(a->root_path, 0), -1); /* a directory: nothing happens */
+		int source = kit_source(a, "source", LENGTH);
 		int shrinker = kit_open(a->root, "source", O_WRONLY);
-		assert_int_equal(ftruncate(shrinker, (off_t)kept), 0);
-		close(shrinker);
-		assert_int_equal(pthread_create(&thread, NULL, run_then_trailer, &late), 0);
-		uint64_t sent = 0;
-		/* what arrives is judged after the sender has told how much of it is real */
-		static uint8_t bytes[8 * MIB];
-		size_t got = kit_recv_all(end[1], bytes, length + sizeof("what follows"));
-		assert_int_equal(pthread_join(thread, NULL), 0);
-		sent = run.offset;
-		assert_int_equal(run.result, -ENODATA);
-		assert_int_equal(run.failed, CHANNEL_END_FILE);
-		assert_int_equal(run.done, 1);
-		assert_true(sent >= MIB && sent <= kept);
-		assert_int_equal(run.stats.bytes, sent);
-		assert_true(late.sent);
-		assert_int_equal(got, length + sizeof("what follows"));
-		static uint8_t expected[8 * MIB];
-		memset(expected, 0, length);
-		random_fill(expected, sent, KIT_SEED, 0);
-		assert_memory_equal(bytes, expected, length);
-		assert_string_equal((char *)bytes + length, "what follows");
+		kit_tcp_pair_sized(end, false, 65536);
+		struct failing failing = { .run = run_begin(ZH_SEND, source, end[0], tx->name) };
+		struct run *run = &failing.run;
+		run->extent[0] = (struct zh_extent){ 0, LENGTH };
+		run->count = 1;
+		failing_start(&failing);
+		wait_for_bytes(end[1]); /* it is sending, and cannot go far while nobody reads */
+		assert_int_equal(ftruncate(shrinker, KEPT), 0);
+		size_t got = kit_recv_all(end[1], bytes, sizeof(bytes));
+		assert_int_equal(pthread_join(failing.thread, NULL), 0);
+		assert_int_equal(run->result, -ENODATA);
+		assert_int_equal(run->failed, CHANNEL_END_FILE);
+		assert_true(run->offset > 0 && run->offset <= KEPT);
+		assert_int_equal(run->stats.bytes, run->offset);
+		assert_int_equal(got, sizeof(bytes));
+		memset(expected, 0, LENGTH);
+		random_fill(expected, run->offset, KIT_SEED, 0);
+		assert_memory_equal(bytes, expected, LENGTH);
+		assert_string_equal((char *)bytes + LENGTH, TRAILER);
 		kit_close_pair(end);
+		close(shrinker);
 		close(source);
 	}
 }
 
+static void an_extent_past_the_end_of_the_source_is_no_data(void **state)
+{
+	struct arena *a = arena_of(state);
+	int source = kit_source(a, "source", 300000);
+	struct zh_options options = zh_options_default();
+	const struct zh_strategy *tx;
+	struct zh_stats stats;
+	int end[2];
+
+	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++) {
+		options.strategy = tx->name;
+		kit_tcp_pair(end, i & 1);
+		assert_int_equal(zh_send(source, end[0], (struct zh_extent){ 300000, 1 }, &options,
+					 &stats),
+			-ENODATA);
+		assert_int_equal(stats.bytes, 0);
+		assert_int_equal(zh_send(source, end[0], (struct zh_extent){ 290000, 20000 },
+					 &options, &stats),
+			-ENODATA);
+		assert_true(stats.bytes <= 10000);
+		kit_close_pair(end);
+	}
+	close(source);
+}
+
+/* A receiver whose file cannot take what comes; error: expected. */
+static void receive_into_a_failing_file(
+	int destination, const char *strategy, uint64_t length, int error)
+{
+	int end[2];
+
+	kit_tcp_pair(end, false);
+	struct failing failing = { .run = run_begin(ZH_RECEIVE, destination, end[1], strategy) };
+	struct run *run = &failing.run;
+	run->extent[0] = (struct zh_extent){ 0, length };
+	run->count = 1;
+	failing_start(&failing);
+	assert_true(kit_send_random(end[0], KIT_SEED, 0, length));
+	assert_true(kit_send_all(end[0], TRAILER, sizeof(TRAILER)));
+	assert_int_equal(pthread_join(failing.thread, NULL), 0);
+	if (run->result != -error || run->failed != CHANNEL_END_FILE)
+		fail_msg("%s: %d at end %d, not %d at the file", strategy, run->result, run->failed,
+			-error);
+	assert_string_equal(failing.trailer, TRAILER);
+	kit_close_pair(end);
+}
+
+static void a_destination_that_is_not_writable_is_told(void **state)
+{
+	static const uint64_t lengths[] = { 1, 4096, 3 * MIB + 5 };
+	struct arena *a = arena_of(state);
+	const struct zh_strategy *rx;
+
+	random_file(a->root, "destination", 4 * MIB, KIT_GUARD_SEED);
+	int destination = kit_open(a->root, "destination", O_RDONLY);
+	for (size_t i = 0; (rx = kit_strategy(ZH_RECEIVE, i)) && kit_stores(rx); i++)
+		for (size_t j = 0; j < ARRAY_LEN(lengths); j++) {
+			receive_into_a_failing_file(destination, rx->name, lengths[j], EBADF);
+			assert_true(random_is(destination, 4 * MIB, KIT_GUARD_SEED));
+		}
+	close(destination);
+}
+
+static void a_source_that_is_not_readable_is_told(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct zh_options options = zh_options_default();
+	const struct zh_strategy *tx;
+	int end[2];
+
+	random_file(a->root, "source", MIB, KIT_SEED);
+	int source = kit_open(a->root, "source", O_WRONLY);
+	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++) {
+		options.strategy = tx->name;
+		kit_tcp_pair(end, false);
+		assert_int_equal(
+			zh_send(source, end[0], (struct zh_extent){ 0, MIB }, &options, NULL),
+			-EBADF);
+		kit_close_pair(end);
+	}
+	close(source);
+}
+
+static void a_full_file_system_is_told_and_the_stream_stays_in_step(void **state)
+{
+	struct arena *a = arena_of(state);
+	char path[ARENA_PATH_CAP + 24];
+	const struct zh_strategy *rx;
+
+	if (!mounts_are_private())
+		SKIP("mounting needs root");
+	(void)snprintf(path, sizeof(path), "%s/small", a->root_path);
+	assert_int_equal(mkdirat(a->root, "small", 0755), 0);
+	assert_int_equal(mount("none", path, "tmpfs", 0, "size=4m"), 0);
+	for (size_t i = 0; (rx = kit_strategy(ZH_RECEIVE, i)) && kit_stores(rx); i++) {
+		int destination = kit_open(a->root, "small/file", O_RDWR | O_CREAT | O_TRUNC);
+		receive_into_a_failing_file(destination, rx->name, 8 * MIB, ENOSPC);
+		/* what it has, it has right */
+		struct stat st;
+		assert_int_equal(fstat(destination, &st), 0);
+		assert_true(st.st_size <= (off_t)(4 * MIB));
+		assert_true(kit_is_at(destination, 0, (uint64_t)st.st_size, KIT_SEED, 0));
+		close(destination);
+	}
+	assert_int_equal(umount(path), 0);
+}
+
+static void a_file_over_the_size_limit_is_told(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct rlimit before, small;
+	const struct zh_strategy *rx;
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	small = before;
+	small.rlim_cur = MIB;
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+	(void)signal(SIGXFSZ, SIG_IGN);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+	for (size_t i = 0; (rx = kit_strategy(ZH_RECEIVE, i)) && kit_stores(rx); i++) {
+		assert_int_equal(ftruncate(destination, 0), 0);
+		receive_into_a_failing_file(destination, rx->name, 3 * MIB, EFBIG);
+	}
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	(void)signal(SIGXFSZ, SIG_DFL);
+	close(destination);
+}
+
+static void after_a_failing_file_the_channel_takes_the_next(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct zh_extent extent = { 0, MIB + 5 };
+	const struct zh_strategy *rx;
+	struct channel channel;
+	int end[2];
+
+	random_file(a->root, "bad", 4096, KIT_GUARD_SEED);
+	int bad = kit_open(a->root, "bad", O_RDONLY);
+	for (size_t i = 0; (rx = kit_strategy(ZH_RECEIVE, i)) && kit_stores(rx); i++) {
+		int good = kit_open(a->root, "good", O_RDWR | O_CREAT | O_TRUNC);
+		assert_int_equal(posix_fallocate(good, 0, (off_t)extent.length), 0);
+		kit_tcp_pair_sized(end, false, 4 << 20);
+		assert_true(kit_send_random(end[0], KIT_GUARD_SEED, 0, extent.length));
+		struct zh_plan plan = kit_plan(ZH_RECEIVE, good, end[1], extent, rx->name, 0, 0);
+		channel_open(&channel, ZH_RECEIVE, end[1], -1, KIT_STALL_MS);
+		int r = channel_file(&channel, bad, &plan);
+		assert_int_equal(r, 0);
+		r = channel_move(&channel, extent, 0, false, NULL);
+		if (r == 0) /* it may be told late */
+			r = channel_settle(&channel);
+		assert_int_equal(r, -EBADF);
+		assert_int_equal(channel.failed, CHANNEL_END_FILE);
+		assert_int_equal(channel_skip(&channel, channel.end - channel.offset), 0);
+		assert_int_equal(channel_file(&channel, good, &plan), 0);
+		assert_true(kit_send_random(end[0], KIT_SEED, 0, extent.length));
+		assert_int_equal(channel_move(&channel, extent, 0, false, NULL), 0);
+		assert_int_equal(channel_settle(&channel), 0);
+		channel_close(&channel);
+		assert_true(random_is(good, extent.length, KIT_SEED));
+		kit_close_pair(end);
+		close(good);
+	}
+	close(bad);
+}
+
+static void a_destination_open_for_appending_is_written_at_its_end_or_not_at_all(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct zh_options options = zh_options_default();
+	struct zh_extent extent = { 0, 70001 };
+	struct zh_plan plan;
+	int end[2];
+
+	kit_tcp_pair(end, false);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT | O_APPEND);
+	int source = kit_source(a, "source", extent.length);
+	plan = kit_plan(ZH_RECEIVE, destination, end[1], extent, "copy", 0, 0);
+	assert_false(kit_verdict(&plan, "splice")->admitted);
+	assert_string_equal(
+		kit_verdict(&plan, "splice")->reason, "the file is open with O_APPEND");
+	assert_false(kit_verdict(&plan, "uring-direct")->admitted);
+	assert_true(kit_verdict(&plan, "copy")->admitted);
+
+	struct kit_move rx = { .side = ZH_RECEIVE,
+		.file = destination,
+		.sock = end[1],
+		.extent = extent,
+		.options = options };
+	rx.options.stall_ms = KIT_STALL_MS;
+	kit_move_start(&rx);
+	assert_int_equal(zh_send(source, end[0], extent, NULL, NULL), 0);
+	kit_move_join(&rx);
+	assert_int_equal(rx.result, 0);
+	assert_string_equal(rx.stats.strategy, "copy");
+	assert_true(random_is(destination, extent.length, KIT_SEED));
+	/* anywhere else the kernel would not put it where it belongs */
+	assert_int_equal(zh_recv(end[1], destination, extent, NULL, NULL), -EINVAL);
+	options.strategy = "splice";
+	options.flags = ZH_NO_FALLBACK;
+	assert_int_equal(
+		zh_recv(end[1], destination, (struct zh_extent){ 70001, 1 }, &options, NULL),
+		-EINVAL);
+	assert_true(random_is(destination, extent.length, KIT_SEED));
+	kit_close_pair(end);
+	close(source);
+	close(destination);
+}
+
+/* ------------------------------------------------------------------ failing peers --------------
+ */
+
+static void a_peer_that_closes_while_we_send_is_told(void **state)
+{
+	struct arena *a = arena_of(state);
+	int source = kit_source(a, "source", 16 * MIB);
+	const struct zh_strategy *tx;
+	uint8_t bytes[1000];
+	int end[2];
+
+	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++)
+		for (int unread = 0; unread < 2; unread++) {
+			kit_tcp_pair(end, false);
+			struct run run = run_begin(ZH_SEND, source, end[0], tx->name);
+			run.extent[0] = (struct zh_extent){ 0, 16 * MIB };
+			run.count = 1;
+			run_start(&run);
+			if (unread)
+				wait_for_bytes(end[1]);
+			else
+				assert_int_equal(
+					kit_recv_all(end[1], bytes, sizeof(bytes)), sizeof(bytes));
+			close(end[1]);
+			run_join(&run);
+			if (run.result != -ECONNRESET && run.result != -EPIPE)
+				fail_msg("%s: %d", tx->name, run.result);
+			assert_int_equal(run.failed, CHANNEL_END_SOCKET);
+			assert_true(run.stats.bytes < 16 * MIB);
+			close(end[0]);
+		}
+	close(source);
+}
+
+static void a_peer_that_closes_while_we_receive_is_told(void **state)
+{
+	static const uint64_t sent[] = { 0, 1, 4096, MIB + 77 };
+	struct arena *a = arena_of(state);
+	const struct zh_strategy *rx;
+	int end[2];
+
+	for (size_t i = 0; (rx = kit_strategy(ZH_RECEIVE, i)); i++)
+		for (size_t j = 0; j < ARRAY_LEN(sent); j++) {
+			int destination =
+				kit_open(a->root, "destination", O_RDWR | O_CREAT | O_TRUNC);
+			struct zh_extent extent = { 0, 4 * MIB };
+			assert_int_equal(posix_fallocate(destination, 0, 4 << 20), 0);
+			kit_tcp_pair(end, false);
+			struct run run = run_begin(ZH_RECEIVE, destination, end[1], rx->name);
+			run.extent[0] = extent;
+			run.count = 1;
+			run_start(&run);
+			assert_true(kit_send_random(end[0], KIT_SEED, 0, sent[j]));
+			close(end[0]);
+			run_join(&run);
+			assert_int_equal(run.result, -ECONNRESET);
+			assert_int_equal(run.failed, CHANNEL_END_SOCKET);
+			assert_true(run.stats.bytes <= sent[j]);
+			close(end[1]);
+			close(destination);
+		}
+}
+
+/* ------------------------------------------------------------------ silence --------------------
+ */
+
+static void check_stalled(int result, uint64_t start_ns, const char *name, bool blocking)
+{
+	uint64_t ms = (clock_now_ns() - start_ns) / NS_PER_MS;
+
+	if (result != -ETIMEDOUT)
+		fail_msg("%s, %s: %d", name, blocking ? "blocking" : "non-blocking", result);
+	if (ms < STALL_MS - 10 || ms > STALL_MS + 2000)
+		fail_msg("%s, %s: gave up after %llu ms", name,
+			blocking ? "blocking" : "non-blocking", (unsigned long long)ms);
+}
+
+static void a_silent_peer_is_given_up_on(void **state)
+{
+	struct arena *a = arena_of(state);
+	int source = kit_source(a, "source", 16 * MIB);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+	struct zh_options options = zh_options_default();
+	struct timeval kept = { 7, 0 }, now;
+	socklen_t length = sizeof(now);
+	const struct zh_strategy *s;
+	int end[2];
+
+	assert_int_equal(posix_fallocate(destination, 0, 16 << 20), 0);
+	options.stall_ms = STALL_MS;
+	for (size_t i = 0; (s = zh_strategy_at(i)); i++)
+		for (int blocking = 0; blocking < 2; blocking++) {
+			struct zh_extent extent = { 0, 16 * MIB };
+			options.strategy = s->name;
+			kit_tcp_pair_sized(end, blocking, 65536);
+			int name = s->side == ZH_SEND ? SO_SNDTIMEO : SO_RCVTIMEO;
+			assert_int_equal(
+				setsockopt(end[0], SOL_SOCKET, name, &kept, sizeof(kept)), 0);
+			assert_true(kit_send_random(end[1], KIT_SEED, 0, 20000));
+			uint64_t start = clock_now_ns();
+			int r = s->side == ZH_SEND
+					? zh_send(source, end[0], extent, &options, NULL)
+					: zh_recv(end[0], destination, extent, &options, NULL);
+			check_stalled(r, start, s->name, blocking);
+			assert_int_equal(
+				getsockopt(end[0], SOL_SOCKET, name, &now, &length), 0);
+			assert_memory_equal(&now, &kept, sizeof(now)); /* as the caller had it */
+			kit_close_pair(end);
+		}
+	close(source);
+	close(destination);
+}
+
+#define SLOW_PIECE  (32 * KIB)
+#define SLOW_PIECES 24
+#define SLOW_MS     50
+
+static void *slow_peer(void *argument)
+{
+	static uint8_t piece[SLOW_PIECE];
+	const struct kit_move *peer = argument;
+
+	for (uint64_t i = 0; i < SLOW_PIECES; i++) {
+		(void)usleep(SLOW_MS * 1000);
+		if (peer->side == ZH_SEND ? !kit_send_random(peer->sock, KIT_SEED, i * SLOW_PIECE,
+						    SLOW_PIECE)
+					  : kit_recv_all(peer->sock, piece, SLOW_PIECE) < SLOW_PIECE)
+			break;
+	}
+	return NULL;
+}
+
+/* However large the blocks are that a ring sends and receives in one operation. */
+static void a_slow_peer_is_not_given_up_on(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct zh_extent extent = { 0, SLOW_PIECE * SLOW_PIECES };
+	int source = kit_source(a, "source", extent.length);
+	struct zh_options options = zh_options_default();
+	const struct zh_strategy *s;
+	pthread_t thread;
+	int end[2];
+
+	options.stall_ms = STALL_MS;
+	options.chunk_bytes = 4 * MIB;
+	for (size_t i = 0; (s = zh_strategy_at(i)); i++) {
+		int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT | O_TRUNC);
+		kit_tcp_pair_sized(end, i & 1, 32768);
+		struct kit_move peer = { .side = s->side == ZH_SEND ? ZH_RECEIVE : ZH_SEND,
+			.sock = end[1] };
+		assert_int_equal(posix_fallocate(destination, 0, (off_t)extent.length), 0);
+		options.strategy = s->name;
+		assert_int_equal(pthread_create(&thread, NULL, slow_peer, &peer), 0);
+		int r = s->side == ZH_SEND ? zh_send(source, end[0], extent, &options, NULL)
+					   : zh_recv(end[0], destination, extent, &options, NULL);
+		(void)shutdown(end[0], SHUT_WR);
+		if (r < 0)
+			(void)shutdown(end[0], SHUT_RDWR);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		if (r != 0)
+			fail_msg("%s: %d", s->name, r);
+		if (s->side == ZH_RECEIVE && kit_stores(s))
+			assert_true(random_is(destination, extent.length, KIT_SEED));
+		kit_close_pair(end);
+		close(destination);
+	}
+	close(source);
+}
+
+static void time_spent_elsewhere_is_not_a_stall(void **state)
+{
+	struct arena *a = arena_of(state);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+	struct zh_extent extent = { 0, 2 * SLOW_PIECE };
+	const struct zh_strategy *rx;
+	struct channel channel;
+	int end[2];
+
+	for (size_t i = 0; (rx = kit_strategy(ZH_RECEIVE, i)); i++) {
+		struct kit_move peer = { .side = ZH_SEND };
+		pthread_t thread;
+		kit_tcp_pair(end, false);
+		peer.sock = end[0];
+		struct zh_plan plan =
+			kit_plan(ZH_RECEIVE, destination, end[1], extent, rx->name, 0, 0);
+		channel_open(&channel, ZH_RECEIVE, end[1], -1, 200);
+		assert_int_equal(channel_file(&channel, destination, &plan), 0);
+		(void)usleep(300000);
+		assert_int_equal(pthread_create(&thread, NULL, slow_peer, &peer), 0);
+		int moved = channel_move(&channel, extent, 0, false, NULL);
+		(void)usleep(300000); /* the peer goes on, and we are busy with something else */
+		int skipped = channel_skip(&channel, (SLOW_PIECES - 2) * SLOW_PIECE);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		channel_close(&channel);
+		kit_close_pair(end);
+		assert_int_equal(moved, 0);
+		assert_int_equal(skipped, 0);
+	}
+	close(destination);
+}
+
+static void an_abort_ends_the_wait(void **state)
+{
+	struct arena *a = arena_of(state);
+	int source = kit_source(a, "source", 16 * MIB);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+	const struct zh_strategy *s;
+	uint64_t one = 1;
+	int end[2];
+
+	assert_int_equal(posix_fallocate(destination, 0, 16 << 20), 0);
+	for (size_t i = 0; (s = zh_strategy_at(i)); i++)
+		for (int later = 0; later < 2; later++) {
+			int abort_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+			bool sends = s->side == ZH_SEND;
+			kit_tcp_pair_sized(end, false, 65536);
+			struct run run = run_begin(sends ? ZH_SEND : ZH_RECEIVE,
+				sends ? source : destination, end[0], s->name);
+			run.extent[0] = (struct zh_extent){ 0, 16 * MIB };
+			run.count = 1;
+			run.abort_fd = abort_fd;
+			run.stall_ms = -1;
+			run_start(&run);
+			if (later)
+				(void)usleep(50000);
+			assert_int_equal(write(abort_fd, &one, sizeof(one)), sizeof(one));
+			run_join(&run);
+			assert_int_equal(run.result, -ECANCELED);
+			assert_int_equal(run.failed, CHANNEL_END_SOCKET);
+			close(abort_fd);
+			kit_close_pair(end);
+		}
+	close(source);
+	close(destination);
+}
+
+/* ------------------------------------------------------------------ other sockets --------------
+ */
+
+static void a_socket_that_is_not_tcp_is_served_by_copy(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct zh_extent extent = { 0, 3 * MIB + 7 };
+	int source = kit_source(a, "source", extent.length);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+	struct zh_options options = zh_options_default();
+	const struct zh_strategy *tx, *rx;
+	struct zh_plan plan;
+	int end[2];
+
+	kit_unix_pair(end);
+	assert_int_equal(zh_plan(source, end[0], ZH_SEND, extent, NULL, &plan), 0);
+	assert_string_equal(plan.strategy, "copy");
+	assert_int_equal(zh_plan(destination, end[1], ZH_RECEIVE, extent, NULL, &plan), 0);
+	assert_false(kit_verdict(&plan, "discard")->admitted);
+	assert_string_equal(
+		kit_verdict(&plan, "discard")->reason, "MSG_TRUNC discards on TCP only");
+	options.strategy = "discard";
+	assert_int_equal(zh_recv(end[1], destination, extent, &options, NULL), -EINVAL);
+	kit_close_pair(end);
+
+	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++)
+		for (size_t j = 0; (rx = kit_strategy(ZH_RECEIVE, j)) && kit_stores(rx); j++) {
+			struct kit_move in = {
+				.side = ZH_RECEIVE, .file = destination, .extent = extent
+			};
+			struct zh_stats stats;
+			kit_unix_pair(end);
+			in.sock = end[1];
+			in.options = zh_options_default();
+			in.options.strategy = rx->name;
+			options.strategy = tx->name;
+			kit_prepare(destination, extent);
+			kit_move_start(&in);
+			int r = zh_send(source, end[0], extent, &options, &stats);
+			(void)shutdown(end[0], SHUT_WR);
+			kit_move_join(&in);
+			if (r != 0 || in.result != 0)
+				fail_msg("%s (%d) -> %s (%d)", tx->name, r, rx->name, in.result);
+			assert_int_equal(stats.tcp.valid, 0);
+			assert_true(kit_is_at(destination, 0, extent.length, KIT_SEED, 0));
+			assert_true(kit_guards_stand(destination, extent));
+			kit_close_pair(end);
+		}
+	close(source);
+	close(destination);
+}
+
+static void wishes_that_cannot_be_met_are_refused(void **state)
+{
+	struct arena *a = arena_of(state);
+	int source = kit_source(a, "source", 4096);
+	struct zh_extent extent = { 0, 4096 };
+	struct zh_options options = zh_options_default();
+	struct zh_stats stats;
+	int end[2];
+
+	kit_tcp_pair(end, false);
+	options.strategy = "teleport";
+	assert_int_equal(zh_send(source, end[0], extent, &options, &stats), -EINVAL);
+	options.strategy = "splice-with-a-name-longer-than-any";
+	assert_int_equal(zh_send(source, end[0], extent, &options, &stats), -EINVAL);
+	options.strategy = "discard"; /* of the other side */
+	assert_int_equal(zh_send(source, end[0], extent, &options, &stats), -EINVAL);
+	options = zh_options_default();
+	options.size--;
+	assert_int_equal(zh_send(source, end[0], extent, &options, &stats), -EINVAL);
+	options = zh_options_default();
+	extent.offset = INT64_MAX;
+	assert_int_equal(zh_send(source, end[0], extent, &options, &stats), -EINVAL);
+	extent = (struct zh_extent){ UINT64_MAX, 2 };
+	assert_int_equal(zh_send(source, end[0], extent, &options, &stats), -EINVAL);
+	extent = (struct zh_extent){ 0, 4096 };
+	assert_int_equal(zh_send(-1, end[0], extent, &options, &stats), -EBADF);
+	assert_int_equal(stats.bytes, 0);
+	kit_close_pair(end);
+	close(source);
+}
+
+/* ------------------------------------------------------------------ without a ring -------------
+ */
+
+static void where_io_uring_is_refused_the_plan_says_so_and_falls_back(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct trip trip = { .extent = { 0, MIB } };
+	struct zh_options options = zh_options_default();
+	struct zh_plan plan;
+	struct zh_probe probe;
+	bool granted = false;
+
+	assert_int_equal(zh_probe(&probe), 0);
+	for (uint32_t i = 0; i < probe.feature_count; i++)
+		if (strcmp(probe.feature[i].name, "io_uring") == 0)
+			granted = probe.feature[i].present;
+	if (granted)
+		SKIP("io_uring is granted here");
+	begin_trip(a, &trip);
+	plan = kit_plan(ZH_SEND, trip.source, -1, trip.extent, "uring-copy", 0, 0);
+	assert_string_equal(plan.strategy, "copy");
+	assert_false(kit_verdict(&plan, "uring-copy")->admitted);
+	assert_non_null(strstr(kit_verdict(&plan, "uring-copy")->reason, "io_uring is refused: "));
+	assert_non_null(strstr(plan.reason, "uring-copy was asked for, but io_uring is refused"));
+	plan = kit_plan(ZH_RECEIVE, trip.destination, -1, trip.extent, "uring-direct", 0, 0);
+	assert_string_equal(plan.strategy, "splice");
+	assert_non_null(
+		strstr(kit_verdict(&plan, "uring-direct")->reason, "io_uring is refused: "));
+	options.flags = ZH_NO_FALLBACK;
+	options.strategy = "uring-copy";
+	assert_int_equal(
+		zh_plan(trip.source, -1, ZH_SEND, trip.extent, &options, &plan), -EINVAL);
+	trip.sender = "uring-copy";
+	trip.receiver = "uring-direct";
+	make_stored_trip(&trip);
+	assert_string_equal(trip.tx.stats.strategy, "copy");
+	assert_string_equal(trip.rx.stats.strategy, "splice");
+	end_trip(&trip);
+}
+
+#define ON_BOTH(f) ARENA_TEST(f), ARENA_TEST_ON_TMPFS(f)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		ON_BOTH(every_size_arrives_unchanged_by_every_pair),
+		ON_BOTH(an_extent_inside_a_file_leaves_the_rest_alone),
+		ON_BOTH(any_chunk_and_depth_moves_the_same_bytes),
+		ON_BOTH(fifty_random_trips_arrive_unchanged),
+		ON_BOTH(without_a_wish_everything_is_chosen),
+		ON_BOTH(copy_makes_exactly_the_calls_of_its_arithmetic),
+		ON_BOTH(sendfile_and_splice_make_no_call_that_copies),
+		ON_BOTH(the_account_adds_up),
+		ON_BOTH(many_extents_follow_each_other_on_one_channel),
+		ON_BOTH(digests_are_those_of_the_data),
+		ON_BOTH(a_channel_turns_from_file_to_file_and_strategy_to_strategy),
+		ON_BOTH(a_source_that_shrinks_is_told_and_the_stream_stays_in_step),
+		ON_BOTH(an_extent_past_the_end_of_the_source_is_no_data),
+		ON_BOTH(a_destination_that_is_not_writable_is_told),
+		ON_BOTH(a_source_that_is_not_readable_is_told),
+		ARENA_TEST(a_full_file_system_is_told_and_the_stream_stays_in_step),
+		ON_BOTH(a_file_over_the_size_limit_is_told),
+		ON_BOTH(after_a_failing_file_the_channel_takes_the_next),
+		ON_BOTH(a_destination_open_for_appending_is_written_at_its_end_or_not_at_all),
+		ON_BOTH(a_peer_that_closes_while_we_send_is_told),
+		ON_BOTH(a_peer_that_closes_while_we_receive_is_told),
+		ARENA_TEST(a_silent_peer_is_given_up_on),
+		ARENA_TEST(a_slow_peer_is_not_given_up_on),
+		ARENA_TEST(time_spent_elsewhere_is_not_a_stall),
+		ARENA_TEST(an_abort_ends_the_wait),
+		ON_BOTH(a_socket_that_is_not_tcp_is_served_by_copy),
+		ARENA_TEST(wishes_that_cannot_be_met_are_refused),
+		ARENA_TEST(where_io_uring_is_refused_the_plan_says_so_and_falls_back),
+	};
+
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)mounts_are_private();
+	return RUN_TESTS("extent", tests);
+}
