@@ -51,9 +51,11 @@ static int ring_setup(struct ring *ring, unsigned entries)
 			.flags = setup_flag_rows[i] | IORING_SETUP_CQSIZE,
 			.cq_entries = entries * 4,
 		};
-		r = sys_fault_ask(SYS_URING_ENTER, NULL);
-		if (r == 0)
-			r = io_uring_queue_init_params(entries, &ring->uring, &params);
+		do {
+			r = sys_fault_ask(SYS_URING_ENTER, NULL);
+			if (r == 0)
+				r = io_uring_queue_init_params(entries, &ring->uring, &params);
+		} while (r == -EINTR);
 		ring->setup_flags = setup_flag_rows[i];
 	}
 	return r;
@@ -107,8 +109,14 @@ bool ring_supports(const struct ring *ring, unsigned opcode)
 
 int ring_register(struct ring *ring, const struct iovec *buffers, unsigned count)
 {
-	int r = sys_fault_ask(SYS_URING_ENTER, NULL);
-	return r < 0 ? r : io_uring_register_buffers(&ring->uring, buffers, count);
+	int r;
+
+	do {
+		r = sys_fault_ask(SYS_URING_ENTER, NULL);
+		if (r == 0)
+			r = io_uring_register_buffers(&ring->uring, buffers, count);
+	} while (r == -EINTR);
+	return r;
 }
 
 static int ring_enter_result(int r)

@@ -307,6 +307,7 @@ static int listen_split(const char *text, char *ret_host, size_t cap, uint16_t *
 	return 0;
 }
 
+/* An IPv6 socket on all addresses takes IPv4 too. */
 static int listen_one(const struct addrinfo *address, int *ret_fd)
 {
 	int fd = sys_socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP);
@@ -315,6 +316,8 @@ static int listen_one(const struct addrinfo *address, int *ret_fd)
 	if (fd < 0)
 		return fd;
 	r = set_int(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (r == 0 && address->ai_family == AF_INET6)
+		r = set_int(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
 	if (r == 0)
 		r = sys_bind(fd, address->ai_addr, address->ai_addrlen);
 	if (r == 0)
@@ -345,7 +348,13 @@ int sock_listen(const char *text, bool loopback_only, int *ret_fd, struct zh_err
 		return err_set(err, ZH_POLICY, EPERM, "listen",
 			"without a key only loopback addresses may be served, not %s", text);
 	}
-	r = listen_one(list, ret_fd);
+	r = -EADDRNOTAVAIL;
+	/* No host means all addresses: IPv6 with IPv4 in it where there is IPv6. */
+	for (const struct addrinfo *a = list; a && !host[0] && r < 0; a = a->ai_next)
+		if (a->ai_family == AF_INET6)
+			r = listen_one(a, ret_fd);
+	if (r < 0)
+		r = listen_one(list, ret_fd);
 	freeaddrinfo(list);
 	return r < 0 ? err_set(err, ZH_CONFIG, r, "listen", "cannot listen on %s", text) : 0;
 }
@@ -385,23 +394,30 @@ void sock_peer_text(int fd, char *ret_text, size_t cap)
 		address_text((const struct sockaddr *)&address, length, ret_text, cap);
 }
 
+/* An IPv4 address inside IPv6 is the same address. */
+static void address_bytes(const struct sockaddr *address, struct in6_addr *ret_bytes)
+{
+	struct sockaddr_in6 in6;
+	struct sockaddr_in in;
+
+	memset(ret_bytes, 0, sizeof(*ret_bytes));
+	if (address->sa_family == AF_INET6) {
+		memcpy(&in6, address, sizeof(in6));
+		*ret_bytes = in6.sin6_addr;
+	} else if (address->sa_family == AF_INET) {
+		memcpy(&in, address, sizeof(in));
+		ret_bytes->s6_addr[10] = ret_bytes->s6_addr[11] = 0xff;
+		memcpy(&ret_bytes->s6_addr[12], &in.sin_addr, sizeof(in.sin_addr));
+	}
+}
+
 static bool address_equal(const struct sockaddr *a, const struct sockaddr *b)
 {
-	if (a->sa_family != b->sa_family)
-		return false;
-	if (a->sa_family == AF_INET) {
-		struct sockaddr_in x, y;
-		memcpy(&x, a, sizeof(x));
-		memcpy(&y, b, sizeof(y));
-		return x.sin_addr.s_addr == y.sin_addr.s_addr;
-	}
-	if (a->sa_family == AF_INET6) {
-		struct sockaddr_in6 x, y;
-		memcpy(&x, a, sizeof(x));
-		memcpy(&y, b, sizeof(y));
-		return IN6_ARE_ADDR_EQUAL(&x.sin6_addr, &y.sin6_addr);
-	}
-	return false;
+	struct in6_addr x, y;
+
+	address_bytes(a, &x);
+	address_bytes(b, &y);
+	return IN6_ARE_ADDR_EQUAL(&x, &y);
 }
 
 /* Name of the device that holds a local address, "" when none is found. */

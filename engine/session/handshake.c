@@ -7,11 +7,6 @@
 
 #include <errno.h>
 
-static uint64_t handshake_deadline(void)
-{
-	return clock_now_ns() + (uint64_t)LIMIT_HANDSHAKE_MS * NS_PER_MS;
-}
-
 static int fail(struct zh_error *err, int r)
 {
 	return err_set(
@@ -104,7 +99,7 @@ int handshake_connect(struct link *link, struct handshake *handshake, struct zh_
 {
 	uint8_t client_hello[HELLO_BYTES], server_hello[HELLO_BYTES];
 	uint8_t proof[PROOF_BYTES], expected[PROOF_BYTES];
-	uint64_t deadline = handshake_deadline();
+	uint64_t deadline = clock_now_ns() + (uint64_t)LIMIT_HANDSHAKE_MS * NS_PER_MS;
 	struct hello mine = hello_make(handshake), theirs;
 	enum zh_outcome outcome;
 	int r = auth_random(mine.nonce, sizeof(mine.nonce));
@@ -137,10 +132,9 @@ int handshake_connect(struct link *link, struct handshake *handshake, struct zh_
 }
 
 int handshake_accept(struct link *link, struct handshake *handshake,
-	const uint8_t client_hello[HELLO_BYTES], struct zh_error *err)
+	const uint8_t client_hello[HELLO_BYTES], uint64_t deadline, struct zh_error *err)
 {
 	uint8_t server_hello[HELLO_BYTES], proof[PROOF_BYTES], expected[PROOF_BYTES];
-	uint64_t deadline = handshake_deadline();
 	struct hello mine = hello_make(handshake);
 	int r = auth_random(mine.nonce, sizeof(mine.nonce));
 

@@ -26,10 +26,12 @@ int handshake_connect(
 
 /*
  * Server's side, after client_hello has been read and parsed by the listener. handshake->session,
- * key (control) or secret (data), auth and data_index say what is expected.
+ * key (control) or secret (data), auth and data_index say what is expected. deadline_ns: of the
+ * whole handshake, counted from accept (clock_now_ns scale).
  */
 int handshake_accept(struct link *link, struct handshake *handshake,
-	const uint8_t client_hello[HELLO_BYTES], struct zh_error *err) must_check;
+	const uint8_t client_hello[HELLO_BYTES], uint64_t deadline_ns,
+	struct zh_error *err) must_check;
 
 /* Answers a HELLO with a refusal; the connection is of no use afterwards. */
 void handshake_refuse(int fd, enum zh_outcome outcome);

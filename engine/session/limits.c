@@ -11,7 +11,6 @@ static const struct zh_limit limit_rows[] = {
 		LIMIT_PENDING_CONNECTIONS },
 	{ "pending-per-source", "connections", "of those, from one address",
 		LIMIT_PENDING_PER_SOURCE },
-	{ "handshake-bytes", "bytes", "read from a peer before its proof", LIMIT_HANDSHAKE_BYTES },
 	{ "sessions", "sessions", "at the same time, one process each", LIMIT_SESSIONS },
 	{ "streams", "connections", "that carry data in one session", LIMIT_STREAMS },
 	{ "open-ids", "files", "announced and not yet settled", LIMIT_OPEN_IDS },
@@ -22,10 +21,8 @@ static const struct zh_limit limit_rows[] = {
 	{ "resends", "times", "one leaf is sent again after a wrong digest", LIMIT_RESENDS },
 	{ "ping-after", "ms", "of silence on the control connection", LIMIT_PING_MS },
 	{ "idle-time", "ms", "of silence before the peer counts as gone", LIMIT_IDLE_MS },
-	{ "stall-time", "ms", "over which owed data must keep the stall rate", LIMIT_STALL_MS },
-	{ "stall-rate", "bytes/s", "least rate of a peer that owes data", LIMIT_STALL_BYTES_PER_S },
-	{ "log-lines", "lines/s", "of errors that one source address can cause",
-		LIMIT_LOG_LINES_PER_S },
+	{ "stall-time", "ms", "without a byte moved while the peer owes some", LIMIT_STALL_MS },
+	{ "log-lines", "lines/s", "that strangers can cause in the log", LIMIT_LOG_LINES_PER_S },
 };
 
 ZH_API const struct zh_limit *zh_limit_at(size_t index)

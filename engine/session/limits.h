@@ -9,21 +9,19 @@
 #define LIMIT_HANDSHAKE_MS        10000u
 #define LIMIT_PENDING_CONNECTIONS 64u
 #define LIMIT_PENDING_PER_SOURCE  8u
-#define LIMIT_HANDSHAKE_BYTES     4096u
 
 /* a session */
-#define LIMIT_SESSIONS          64u
-#define LIMIT_STREAMS           64u
-#define LIMIT_OPEN_IDS          65536u
-#define LIMIT_FILE_BYTES        ((uint64_t)1 << 46)
-#define LIMIT_DEPTH             256u
-#define LIMIT_NAME_BYTES        255u
-#define LIMIT_DATA_BYTES        (16u * 1024 * 1024)
-#define LIMIT_RESENDS           3u
-#define LIMIT_PING_MS           10000u
-#define LIMIT_IDLE_MS           30000u
-#define LIMIT_STALL_MS          60000u
-#define LIMIT_STALL_BYTES_PER_S 65536u
-#define LIMIT_LOG_LINES_PER_S   10u
+#define LIMIT_SESSIONS        64u
+#define LIMIT_STREAMS         64u
+#define LIMIT_OPEN_IDS        65536u
+#define LIMIT_FILE_BYTES      ((uint64_t)1 << 46)
+#define LIMIT_DEPTH           256u
+#define LIMIT_NAME_BYTES      255u
+#define LIMIT_DATA_BYTES      (16u * 1024 * 1024)
+#define LIMIT_RESENDS         3u
+#define LIMIT_PING_MS         10000u
+#define LIMIT_IDLE_MS         30000u
+#define LIMIT_STALL_MS        60000u
+#define LIMIT_LOG_LINES_PER_S 10u
 
 #endif

@@ -159,11 +159,19 @@ static struct arrival *find(const struct receiver *receiver, uint64_t id)
 	return arrival && arrival->id == id ? arrival : NULL;
 }
 
-/* Its partial goes once no thread uses it. Locked. */
-static void drop_if_unused(struct receiver *receiver, struct arrival *arrival)
+/*
+ * The partial of a failed file that no thread uses any more (fd -1: none), to be discarded once
+ * unlocked: removing a large file takes the disk a while. Locked.
+ */
+static struct partial take_unused(struct arrival *arrival)
 {
-	if (arrival->state == ARRIVAL_FAILED && arrival->users == 0)
-		partial_discard(&receiver->staging, &arrival->partial);
+	struct partial partial = { .fd = -1 };
+
+	if (arrival->state == ARRIVAL_FAILED && arrival->users == 0) {
+		partial = arrival->partial;
+		arrival->partial.fd = -1;
+	}
+	return partial;
 }
 
 /* Gives the sender more ids when enough of the old ones are finished. */
@@ -196,8 +204,9 @@ static int fail_file(
 	mine = !is_finished(arrival);
 	if (mine)
 		arrival_advance(arrival, ARRIVAL_FAILED);
-	drop_if_unused(receiver, arrival);
+	struct partial unused = take_unused(arrival);
 	(void)pthread_mutex_unlock(&session->lock);
+	partial_discard(&receiver->staging, &unused);
 	if (!mine)
 		return 0;
 	session_file_failed(session, arrival->name, strlen(arrival->name), error);
@@ -313,8 +322,9 @@ static void *committer_main(void *argument)
 			IGNORE(finish_file(receiver, arrival)); /* it has failed the session */
 		(void)pthread_mutex_lock(&session->lock);
 		arrival->users--;
-		drop_if_unused(receiver, arrival);
+		struct partial unused = take_unused(arrival);
 		(void)pthread_mutex_unlock(&session->lock);
+		partial_discard(&receiver->staging, &unused);
 		if (!aborted)
 			IGNORE(extend_credit(receiver)); /* likewise */
 		(void)pthread_mutex_lock(&session->lock);
@@ -623,12 +633,19 @@ static struct arrival *claim(struct receiver *receiver, const struct frame *data
 	return fits ? arrival : NULL;
 }
 
-/* The frame is over for its arrival. Locked. */
-static void release(struct receiver *receiver, struct arrival *arrival, uint32_t frames)
+/* frames of an arrival are over. */
+static void release(
+	struct receiver *receiver, struct arrival *arrival, uint32_t frames, uint64_t leaves)
 {
+	struct session *session = receiver->session;
+
+	(void)pthread_mutex_lock(&session->lock);
+	arrival->leaves_left -= leaves;
 	arrival->users -= frames;
-	drop_if_unused(receiver, arrival);
+	struct partial unused = take_unused(arrival);
 	queue_if_complete(receiver, arrival);
+	(void)pthread_mutex_unlock(&session->lock);
+	partial_discard(&receiver->staging, &unused);
 }
 
 /* Until the disk has all of the file in hand; then its leaves count. Fails the file, not the
@@ -651,10 +668,7 @@ static int settle(struct stream_work *work)
 		if (fail_file(receiver, work->file, &error, true) < 0)
 			return -ECANCELED;
 	}
-	(void)pthread_mutex_lock(&session->lock);
-	work->file->leaves_left -= work->settling_leaves;
-	release(receiver, work->file, work->settling_frames);
-	(void)pthread_mutex_unlock(&session->lock);
+	release(receiver, work->file, work->settling_frames, work->settling_leaves);
 	work->settling_leaves = work->settling_frames = 0;
 	return extend_credit(receiver);
 }
@@ -857,9 +871,7 @@ static int one_frame(struct stream_work *work, const struct frame *data)
 	}
 	if (err_is_set(&error) && fail_file(receiver, arrival, &error, file_error < 0) < 0)
 		return -ECANCELED;
-	(void)pthread_mutex_lock(&session->lock);
-	release(receiver, arrival, 1);
-	(void)pthread_mutex_unlock(&session->lock);
+	release(receiver, arrival, 1, 0);
 	return extend_credit(receiver);
 }
 

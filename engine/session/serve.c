@@ -19,14 +19,14 @@ struct served {
 	int place; /* directory that files go to; owned unless it is the root */
 };
 
-int serve_pass(int socket, int fd, const uint8_t hello[HELLO_BYTES])
+int serve_pass(int socket, int fd, const struct passed_hello *hello)
 {
 	union {
 		struct cmsghdr header;
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control = { 0 };
-	uint8_t payload[HELLO_BYTES];
-	struct iovec iov = { .iov_base = payload, .iov_len = HELLO_BYTES };
+	struct passed_hello payload = *hello;
+	struct iovec iov = { .iov_base = &payload, .iov_len = sizeof(payload) };
 	struct msghdr message = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -36,7 +36,6 @@ int serve_pass(int socket, int fd, const uint8_t hello[HELLO_BYTES])
 	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
 	ssize_t r;
 
-	memcpy(payload, hello, HELLO_BYTES);
 	rights->cmsg_level = SOL_SOCKET;
 	rights->cmsg_type = SCM_RIGHTS;
 	rights->cmsg_len = CMSG_LEN(sizeof(int));
@@ -46,13 +45,13 @@ int serve_pass(int socket, int fd, const uint8_t hello[HELLO_BYTES])
 }
 
 /* Takes one passed connection. -ECONNRESET: the listener is gone. */
-static int serve_take(int socket, int *ret_fd, uint8_t ret_hello[HELLO_BYTES])
+static int serve_take(int socket, int *ret_fd, struct passed_hello *ret_hello)
 {
 	union {
 		struct cmsghdr header;
 		char bytes[CMSG_SPACE(sizeof(int))];
 	} control = { 0 };
-	struct iovec iov = { .iov_base = ret_hello, .iov_len = HELLO_BYTES };
+	struct iovec iov = { .iov_base = ret_hello, .iov_len = sizeof(*ret_hello) };
 	struct msghdr message = {
 		.msg_iov = &iov,
 		.msg_iovlen = 1,
@@ -67,7 +66,7 @@ static int serve_take(int socket, int *ret_fd, uint8_t ret_hello[HELLO_BYTES])
 	rights = CMSG_FIRSTHDR(&message);
 	if (r == 0)
 		return -ECONNRESET;
-	if (r != HELLO_BYTES || !rights || rights->cmsg_type != SCM_RIGHTS)
+	if (r != (ssize_t)sizeof(*ret_hello) || !rights || rights->cmsg_type != SCM_RIGHTS)
 		return -EBADMSG;
 	memcpy(ret_fd, CMSG_DATA(rights), sizeof(int));
 	return 0;
@@ -76,21 +75,22 @@ static int serve_take(int socket, int *ret_fd, uint8_t ret_hello[HELLO_BYTES])
 /* A data connection has come. A bad one is closed and does not disturb the session. */
 static int on_listener(struct session *session, int listener)
 {
-	uint8_t bytes[HELLO_BYTES];
+	struct passed_hello passed;
 	struct hello hello;
 	int fd = -1;
 	int r;
 
-	r = serve_take(listener, &fd, bytes);
+	r = serve_take(listener, &fd, &passed);
 	if (r == -EAGAIN)
 		return 0;
 	if (r < 0)
 		return session_failf(session, ZH_NET, 0, "serve", "the server is ending");
-	if (wire_parse_hello(bytes, &hello) < 0 || hello.intent != session->handshake.intent) {
+	if (wire_parse_hello(passed.bytes, &hello) < 0 ||
+		hello.intent != session->handshake.intent) {
 		sys_close(fd);
 		return 0;
 	}
-	r = session_add_stream(session, fd, hello.data_index, bytes);
+	r = session_add_stream(session, fd, hello.data_index, &passed);
 	if (r == -EINVAL)
 		session_log(session, "a data connection too many was closed");
 	return r == -ECANCELED ? r : 0;
@@ -362,7 +362,8 @@ int serve_session(const struct serve *serve, int fd)
 		session->handshake.key = serve->key;
 		memcpy(session->handshake.session, serve->session, SESSION_ID_BYTES);
 		session_begin_report(session);
-		r = handshake_accept(&session->control, &session->handshake, serve->hello, &error);
+		r = handshake_accept(&session->control, &session->handshake, serve->hello.bytes,
+			serve->hello.deadline_ns, &error);
 		if (r < 0)
 			(void)session_fail(session, &error);
 	}

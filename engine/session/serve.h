@@ -7,6 +7,7 @@
 #define ZH_SESSION_SERVE_H
 
 #include "session/auth.h"
+#include "session/session.h"
 #include "session/wire.h"
 
 #include <stdbool.h>
@@ -18,10 +19,9 @@ struct serve {
 	enum hello_auth auth;
 	const struct auth_key *key;
 	uint8_t session[SESSION_ID_BYTES];
-	uint8_t hello[HELLO_BYTES]; /* the client's, checked by the listener */
+	struct passed_hello hello; /* the client's, checked by the listener */
 	enum hello_intent intent;
 	int listener; /* socket pair to the listener: data connections come, one byte goes */
-	int stop_fd;  /* readable: the server is told to end; borrowed */
 };
 
 #define SERVE_AUTHENTICATED 'A' /* told to the listener when the client has proved itself */
@@ -30,6 +30,6 @@ struct serve {
 int serve_session(const struct serve *serve, int fd);
 
 /* A data connection on its way from the listener: its descriptor and its HELLO. */
-int serve_pass(int socket, int fd, const uint8_t hello[HELLO_BYTES]) must_check;
+int serve_pass(int socket, int fd, const struct passed_hello *hello) must_check;
 
 #endif

@@ -26,10 +26,9 @@
 #define REAP_MS          250 /* how soon the end of a session process is noticed */
 
 struct pending {
-	int fd; /* -1: free */
-	uint64_t deadline_ns;
+	int fd;             /* -1: free */
 	uint8_t source[16]; /* address, IPv4 mapped */
-	uint8_t hello[HELLO_BYTES];
+	struct passed_hello hello;
 	size_t got;
 };
 
@@ -37,6 +36,7 @@ struct running {
 	pid_t pid; /* 0: free */
 	int socket;
 	bool authenticated;
+	uint8_t source[16]; /* of its control connection */
 	uint8_t session[SESSION_ID_BYTES];
 };
 
@@ -211,7 +211,6 @@ static int session_start(
 		.auth = server->auth,
 		.key = &server->key,
 		.intent = (enum hello_intent)hello->intent,
-		.stop_fd = server->stop_fd,
 	};
 	int pair[2];
 	int r;
@@ -223,7 +222,7 @@ static int session_start(
 		r = sys_socketpair(AF_UNIX, SOCK_SEQPACKET, pair);
 	if (r < 0)
 		return r;
-	memcpy(serve.hello, pending->hello, HELLO_BYTES);
+	serve.hello = pending->hello;
 	serve.listener = pair[1];
 	pid_t pid = fork();
 	if (pid == 0) {
@@ -238,6 +237,7 @@ static int session_start(
 	running->pid = pid;
 	running->socket = pair[0];
 	running->authenticated = false;
+	memcpy(running->source, pending->source, sizeof(running->source));
 	memcpy(running->session, serve.session, sizeof(running->session));
 	return 0;
 }
@@ -248,7 +248,7 @@ static int data_route(
 	for (size_t i = 0; i < ARRAY_LEN(server->running); i++) {
 		struct running *running = &server->running[i];
 		if (running->pid && memcmp(running->session, hello->session, SESSION_ID_BYTES) == 0)
-			return serve_pass(running->socket, pending->fd, pending->hello);
+			return serve_pass(running->socket, pending->fd, &pending->hello);
 	}
 	return -ENOENT;
 }
@@ -266,7 +266,7 @@ static void hello_arrived(struct zh_server *server, struct pending *pending)
 	struct hello hello;
 	enum zh_outcome refusal = ZH_OK;
 
-	if (wire_parse_hello(pending->hello, &hello) < 0) {
+	if (wire_parse_hello(pending->hello.bytes, &hello) < 0) {
 		log_stranger(server, pending->fd, "does not speak zerohaul");
 		pending_close(pending);
 		return;
@@ -290,8 +290,8 @@ static void hello_arrived(struct zh_server *server, struct pending *pending)
 
 static void pending_read(struct zh_server *server, struct pending *pending)
 {
-	ssize_t r = sys_recv(pending->fd, pending->hello + pending->got, HELLO_BYTES - pending->got,
-		MSG_DONTWAIT);
+	ssize_t r = sys_recv(pending->fd, pending->hello.bytes + pending->got,
+		HELLO_BYTES - pending->got, MSG_DONTWAIT);
 
 	if (r == -EAGAIN)
 		return;
@@ -301,8 +301,8 @@ static void pending_read(struct zh_server *server, struct pending *pending)
 	}
 	pending->got += (size_t)r;
 	/* Somebody who speaks something else is not waited for until the deadline. */
-	if (memcmp(pending->hello, HELLO_MAGIC, min_size(pending->got, sizeof(HELLO_MAGIC) - 1)) !=
-		0) {
+	if (memcmp(pending->hello.bytes, HELLO_MAGIC,
+		    min_size(pending->got, sizeof(HELLO_MAGIC) - 1)) != 0) {
 		log_stranger(server, pending->fd, "does not speak zerohaul");
 		pending_close(pending);
 	} else if (pending->got == HELLO_BYTES) {
@@ -344,6 +344,12 @@ static void accept_one(struct zh_server *server)
 		else if (memcmp(pending->source, source, sizeof(source)) == 0)
 			same++;
 	}
+	/* A session that has not proved itself yet is still a stranger's. */
+	for (size_t i = 0; i < ARRAY_LEN(server->running); i++) {
+		const struct running *running = &server->running[i];
+		same += running->pid && !running->authenticated &&
+			memcmp(running->source, source, sizeof(source)) == 0;
+	}
 	if (!slot || same >= LIMIT_PENDING_PER_SOURCE) {
 		log_stranger(server, fd, "too many connections without a HELLO");
 		sys_close(fd);
@@ -352,7 +358,7 @@ static void accept_one(struct zh_server *server)
 	IGNORE(sock_guard(fd)); /* a dead peer is then noticed by our own timers alone */
 	slot->fd = fd;
 	slot->got = 0;
-	slot->deadline_ns = clock_now_ns() + (uint64_t)LIMIT_HANDSHAKE_MS * NS_PER_MS;
+	slot->hello.deadline_ns = clock_now_ns() + (uint64_t)LIMIT_HANDSHAKE_MS * NS_PER_MS;
 	memcpy(slot->source, source, sizeof(source));
 }
 
@@ -362,7 +368,7 @@ static void pending_expire(struct zh_server *server)
 
 	for (size_t i = 0; i < ARRAY_LEN(server->pending); i++) {
 		struct pending *pending = &server->pending[i];
-		if (pending->fd < 0 || now < pending->deadline_ns)
+		if (pending->fd < 0 || now < pending->hello.deadline_ns)
 			continue;
 		log_stranger(server, pending->fd, "no HELLO in time");
 		pending_close(pending);

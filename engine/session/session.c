@@ -219,8 +219,9 @@ static int stream_handshake(struct session_stream *stream, struct link *link, st
 	int r;
 
 	memcpy(handshake.session, session->handshake.session, sizeof(handshake.session));
-	r = stream->has_hello ? handshake_accept(link, &handshake, stream->hello, err)
-			      : handshake_connect(link, &handshake, err);
+	r = stream->passed ? handshake_accept(link, &handshake, stream->hello.bytes,
+				     stream->hello.deadline_ns, err)
+			   : handshake_connect(link, &handshake, err);
 	auth_wipe(&handshake.secret, sizeof(handshake.secret));
 	return r;
 }
@@ -256,8 +257,10 @@ static void *stream_main(void *argument)
 		(void)err_set(&error, ZH_INTERNAL, r, "data connection", "cannot be set up");
 	if (r == 0)
 		r = stream_handshake(stream, link, &error);
-	if (r == 0)
+	if (r == 0) {
+		atomic_fetch_add(&session->streams_proved, 1);
 		r = sock_apply(link->fd, &session->sock, &error);
+	}
 	if (r < 0) {
 		(void)session_fail(session, &error);
 	} else {
@@ -273,7 +276,8 @@ static void *stream_main(void *argument)
 	return NULL;
 }
 
-int session_add_stream(struct session *session, int fd, uint32_t index, const uint8_t *hello)
+int session_add_stream(
+	struct session *session, int fd, uint32_t index, const struct passed_hello *hello)
 {
 	struct session_stream *stream;
 	int r;
@@ -286,9 +290,9 @@ int session_add_stream(struct session *session, int fd, uint32_t index, const ui
 	stream->session = session;
 	stream->fd = fd;
 	stream->index = index;
-	stream->has_hello = hello != NULL;
+	stream->passed = hello != NULL;
 	if (hello)
-		memcpy(stream->hello, hello, HELLO_BYTES);
+		stream->hello = *hello;
 	r = pthread_create(&stream->thread, NULL, stream_main, stream);
 	if (r != 0) {
 		sys_close(fd);

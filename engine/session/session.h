@@ -35,14 +35,20 @@ struct session_role_ops {
 	void (*wake)(struct session *session);
 };
 
+/* What the listener tells of a connection that it hands on. */
+struct passed_hello {
+	uint8_t bytes[HELLO_BYTES];
+	uint64_t deadline_ns; /* of its handshake, counted from accept */
+};
+
 struct session_stream {
 	struct session *session;
 	pthread_t thread;
 	bool started;
 	int fd; /* taken over by the thread */
 	uint32_t index;
-	bool has_hello; /* server: the client's HELLO, read by the listener */
-	uint8_t hello[HELLO_BYTES];
+	bool passed; /* server: the listener has read the client's HELLO */
+	struct passed_hello hello;
 };
 
 struct session {
@@ -70,6 +76,7 @@ struct session {
 	_Atomic uint32_t files_failed;
 	_Atomic uint32_t resent_leaves;
 	_Atomic uint64_t disk_ns; /* allocating, syncing, renaming */
+	_Atomic uint32_t streams_proved;
 	_Atomic bool cancelled;
 
 	pthread_mutex_t send_lock; /* sending on control */
@@ -119,7 +126,8 @@ int session_plan(
 
 /* Starts the thread of a data connection. fd becomes the thread's, on failure too. hello: server.
  */
-int session_add_stream(struct session *session, int fd, uint32_t index, const uint8_t *hello);
+int session_add_stream(
+	struct session *session, int fd, uint32_t index, const struct passed_hello *hello);
 /* Waits for the stream threads; their totals are in session->mine then. */
 void session_join_streams(struct session *session);
 

@@ -14,7 +14,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define CONNECT_MS_DEFAULT 10000u
+#define CONNECT_MS_DEFAULT    10000u
+#define STREAMS_UNPROVED_MOST 4u
 
 struct zh_transfer {
 	struct zh_transfer_options options;
@@ -376,6 +377,17 @@ static int place_pull(struct zh_transfer *transfer)
 	return r;
 }
 
+/* A server bears only a few connections of one address that have not proved themselves. */
+static int wait_for_proofs(struct session *session, uint32_t opened)
+{
+	int r = -ETIMEDOUT;
+
+	while (r == -ETIMEDOUT &&
+		opened - atomic_load(&session->streams_proved) >= STREAMS_UNPROVED_MOST)
+		r = sock_wait(session->abort_fd, 0, session->abort_fd, 1);
+	return r == -ETIMEDOUT ? 0 : r;
+}
+
 static int open_streams(struct zh_transfer *transfer)
 {
 	struct session *session = &transfer->session;
@@ -389,6 +401,8 @@ static int open_streams(struct zh_transfer *transfer)
 		if (r < 0)
 			return session_fail(session, &error);
 		r = session_add_stream(session, fd, i, NULL);
+		if (r == 0)
+			r = wait_for_proofs(session, i + 1);
 		if (r < 0)
 			return r;
 	}
