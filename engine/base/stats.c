@@ -11,14 +11,28 @@
 
 #define PER_CENT(part, whole) ((unsigned)((whole) ? (part)*100 / (whole) : 0))
 
+/* How bytes were moved, as opposed to how many and at what cost. */
+static void take_manner(struct zh_stats *total, const struct zh_stats *one)
+{
+	TEXT_SET(total->strategy, one->strategy);
+	total->chunk_bytes = one->chunk_bytes;
+	total->depth = one->depth;
+	total->pipe_bytes = one->pipe_bytes;
+	total->ring_flags = one->ring_flags;
+	total->registered = one->registered;
+	total->huge_pages = one->huge_pages;
+	total->direct = one->direct;
+	total->tcp = one->tcp;
+}
+
 void stats_add(struct zh_stats *total, const struct zh_stats *one)
 {
-	bool first = total->size == 0;
-
-	if (first) {
+	if (total->size == 0) {
 		*total = *one;
 		return;
 	}
+	if (!total->strategy[0]) /* a channel that had nothing to do says nothing about how */
+		take_manner(total, one);
 	total->bytes += one->bytes;
 	total->elapsed_ns += one->elapsed_ns;
 	total->cpu_ns += one->cpu_ns;

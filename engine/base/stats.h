@@ -6,7 +6,7 @@
 #include "base/util.h"
 #include "zerohaul.h"
 
-/* Adds one channel: sums add up, names and TCP state of the first one stay. */
+/* Adds one channel: sums add up; how it was done is taken from the first that moved something. */
 void stats_add(struct zh_stats *total, const struct zh_stats *one);
 
 /* Fills limited_by and limit_evidence of a report from both sides' totals. */
