@@ -149,8 +149,8 @@ void sys_unmap_memory(void *memory, size_t length);
 
 /* ------------------------------ the seam ----------------------------------------------- */
 /*
- * Built with SYS_FAULTS (the test programs and the library of tests/faulty), any call can be made to fail, be
- * short or be interrupted. Released builds contain none of it.
+ * Built with SYS_FAULTS (the test programs, and the library of tests/faulty), any call can be
+ * made to fail, be short or be interrupted. Released builds contain none of it.
  */
 enum sys_fault_kind {
 	SYS_FAULT_NONE,

@@ -40,7 +40,8 @@ static int gather(enum zh_side side, int file, int sock, struct zh_extent extent
 static int shorten_blocking(
 	enum zh_side side, int sock, uint32_t stall_ms, struct timeval *ret_before)
 {
-	struct timeval slice = { .tv_usec = (suseconds_t)min_u64(stall_ms, BLOCKING_SLICE_MS) * 1000 };
+	struct timeval slice = { .tv_usec =
+					 (suseconds_t)min_u64(stall_ms, BLOCKING_SLICE_MS) * 1000 };
 	int name = side == ZH_SEND ? SO_SNDTIMEO : SO_RCVTIMEO;
 	socklen_t length = sizeof(*ret_before);
 	int flags = sys_fcntl(sock, F_GETFL, 0);

@@ -44,11 +44,11 @@ section_of() {
 @test "the bash completion knows values" {
   # shellcheck disable=SC1091
   source "$ZH_COMPLETIONS/zerohaul"
-  COMP_WORDS=(zerohaul copy --verify = '')
+  COMP_WORDS=(zerohaul copy --verify "=" '')
   COMP_CWORD=4
   _zerohaul
   is "${COMPREPLY[*]}" "full none"
-  COMP_WORDS=(zerohaul copy --verify =)
+  COMP_WORDS=(zerohaul copy --verify "=")
   COMP_CWORD=3
   _zerohaul
   is "${COMPREPLY[*]}" "full none"

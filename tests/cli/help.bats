@@ -9,7 +9,7 @@ commands=(copy serve plan probe keygen help)
 @test "help goes to stdout, fits 80 columns and is what was agreed on" {
   local name golden
   for name in '' "${commands[@]}"; do
-    succeeds $name --help
+    succeeds ${name:+"$name"} --help
     [[ ! -s $T/err ]] || fail "help of '$name' writes to stderr"
     ! grep -nE '.{81}' "$T/out" || fail "help of '$name' is wider than 80 columns"
     ! grep -nE '[[:space:]]$' "$T/out" || fail "help of '$name' has blanks at an end of line"

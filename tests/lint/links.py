@@ -14,7 +14,7 @@ LINK = re.compile(r"(?<!!)\[[^\]\n]*\]\(([^()\s]+)\)")
 FENCE = re.compile(r"^(```|~~~).*?^\1[^\n]*$", re.M | re.S)
 CODE = re.compile(r"`([^`\n]+)`")
 PATH = re.compile(r"[\w.*{},-]+(?:/[\w.*{},-]+)+/?")
-# Rooms may be named without the engine before them.
+# Rooms may be named without the engine before them; NAME in a path stands for any.
 ROOMS = ("base", "kernel", "move", "store", "session")
 
 
@@ -44,6 +44,7 @@ def braces(pattern):
 def exists(root, path):
     if path.split("/")[0] in ROOMS:
         path = "engine/" + path
+    path = path.replace("NAME", "*")
     return all(glob.glob(os.path.join(root, one)) for one in braces(path))
 
 

@@ -43,7 +43,8 @@ GOOD = {
     "ZH_API void zh_one(void);\nZH_API int zh_two(void);\n",
     "engine/zerohaul.map": "V_1 {\nglobal:\n\tzh_one;\n\tzh_two;\nlocal:\n\t*;\n};\n",
     "man/sample.5": '.\\" SPDX-License-Identifier: Apache-2.0\n.Dd November 22, 2026\n'
-    ".Dt SAMPLE 5\n.Os\n.Sh NAME\n.Nm sample\n.Nd nothing but a sample\n.Sh DESCRIPTION\nNothing.\n",
+    ".Dt SAMPLE 5\n.Os\n.Sh NAME\n.Nm sample\n.Nd nothing but a sample\n"
+    ".Sh DESCRIPTION\nNothing.\n",
     "tests/run": "#!/bin/sh\n" + HASH + 'echo "${TMPDIR:-/var/tmp}"\n',
     "tests/unit/meson.build": "foreach name : ['wire']\n  name + '_test.c'\nendforeach\n",
     "tests/unit/wire_test.c": SPDX + "int x;\n",

@@ -10,7 +10,9 @@ import sys
 
 import tree
 
-MOST_COLUMNS = 100
+# clang-format keeps code within 100; what it may not break, a string, may stand out a little.
+MOST_COLUMNS = {".c": 110, ".h": 110, ".cc": 110}
+MOST_COLUMNS_SCRIPT = 120
 TAB = 8
 LICENCE = "SPDX-License-Identifier: Apache-2.0"
 # In two parts, so that this file does not find itself.
@@ -63,11 +65,12 @@ def columns(line):
 
 def check_lines(root, path, text, findings):
     code = tree.is_c(path) or tree.is_script(root, path) or path.endswith("meson.build")
+    most = MOST_COLUMNS.get(os.path.splitext(path)[1], MOST_COLUMNS_SCRIPT)
     for number, line in enumerate(text.split("\n"), 1):
         if line != line.rstrip():
             findings.add(path, number, "a blank at the end of the line")
-        if code and columns(line) > MOST_COLUMNS:
-            findings.add(path, number, f"{columns(line)} columns; at most {MOST_COLUMNS}")
+        if code and columns(line) > most:
+            findings.add(path, number, f"{columns(line)} columns; at most {most}")
         if code and UNFINISHED.search(line) and not DECISION.search(line):
             findings.add(path, number, "left to be done without a decision in docs/decisions")
     if text and not text.endswith("\n"):

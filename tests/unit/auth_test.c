@@ -230,12 +230,15 @@ static void stand_in_key_is_fixed_and_long_enough(void **state)
 
 /* ------------------------------------------------ key files ----------------------------------- */
 
-static char directory[] = "/tmp/zh-auth-test-XXXXXX";
+static char directory[256];
 static char path[sizeof(directory) + 8];
 
 static int make_directory(void **state)
 {
-	strcpy(directory + strlen(directory) - 6, "XXXXXX");
+	const char *base = getenv("TMPDIR");
+
+	(void)snprintf(
+		directory, sizeof(directory), "%s/zh-auth-test-XXXXXX", base ? base : P_tmpdir);
 	if (!mkdtemp(directory))
 		return -1;
 	(void)snprintf(path, sizeof(path), "%s/key", directory);

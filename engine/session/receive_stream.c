@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * receive_stream.c - one data connection of a receiver: DATA into the partial, its SUM compared,
+ * NAKs for what is wrong. A leaf counts once it is right and nothing of it is in flight to the disk
+ * any more.
+ */
+#include "base/clock.h"
+#include "session/arrival.h"
+#include "store/digest.h"
+
+#include <errno.h>
+
+#define SETTLE_FRAMES 64 /* frames of one file between two looks at what the disk has taken */
+
+struct stream_work {
+	struct receiver *receiver;
+	struct link *link;
+	struct channel *channel;
+	struct digester digester;
+	struct leaf_run run;
+	struct digest mine[LIMIT_DATA_BYTES / LEAF_BYTES];
+	struct digest claimed[LIMIT_DATA_BYTES / LEAF_BYTES];
+	struct arrival *file;     /* that the channel is turned to */
+	uint64_t file_id;         /* its id: the struct may be gone */
+	uint64_t settling_leaves; /* right, but perhaps still on their way to the disk */
+	uint32_t settling_frames; /* that hold on to the arrival until then */
+};
+
+/* Until the disk has all of the file in hand; then its leaves count. Fails the file, not more. */
+static int settle(struct stream_work *work)
+{
+	struct receiver *receiver = work->receiver;
+	struct session *session = receiver->session;
+	struct zh_error error;
+	int r;
+
+	if (work->settling_frames == 0)
+		return 0;
+	r = channel_settle(work->channel);
+	if (r < 0 && work->channel->failed != CHANNEL_END_FILE)
+		return session_fail_link(session, r, "data connection");
+	err_init(&error);
+	if (r < 0) {
+		(void)err_set(&error, err_of_destination(r), r, "write", "cannot write the file");
+		if (arrival_fail(receiver, work->file, &error, true) < 0)
+			return -ECANCELED;
+	}
+	arrival_release(receiver, work->file, work->settling_frames, work->settling_leaves);
+	work->settling_leaves = work->settling_frames = 0;
+	return receiver_extend_credit(receiver);
+}
+
+/* The next head. While none is there the disk is given time, then the peer. 1: the stream is over.
+ */
+static int next_head(struct stream_work *work, struct frame *ret_frame)
+{
+	struct session *session = work->receiver->session;
+	uint64_t start;
+	int r = work->settling_frames >= SETTLE_FRAMES ? -EAGAIN
+						       : link_recv(work->link, ret_frame, 0);
+
+	if (r == -EAGAIN) {
+		r = settle(work);
+		if (r < 0)
+			return r;
+		start = clock_now_ns();
+		r = link_recv(work->link, ret_frame, -1);
+		channel_note_wait(work->channel, CHANNEL_WAIT_DATA, clock_now_ns() - start);
+	}
+	if (r == -ECONNRESET) {
+		r = settle(work);
+		return r < 0 ? r
+			     : 1; /* closed between frames; acknowledgements tell if too early */
+	}
+	if (r < 0)
+		return session_fail_link(session, r, "data connection");
+	if (!stream_may_receive(ROLE_RECEIVER, STREAM_HEAD, (enum frame_type)ret_frame->type))
+		return session_failf(session, ZH_PROTO, 0, "data connection",
+			"%s is not expected now", wire_name(ret_frame->type));
+	return 0;
+}
+
+/* Moves one frame's bytes into the file. *ret_file_error: why they are not there. */
+static int take_data(struct stream_work *work, struct arrival *arrival, const struct frame *data,
+	bool store, bool digest, int *ret_file_error)
+{
+	struct channel *channel = work->channel;
+	struct zh_extent extent = { data->offset, data->length };
+	int r = 0;
+
+	*ret_file_error = 0;
+	if (!store)
+		return channel_skip(channel, data->length);
+	if (work->file_id != data->id) {
+		r = channel_file(channel, arrival->partial.fd, &arrival->plan);
+		work->file = arrival;
+		work->file_id = data->id;
+		if (r < 0) {
+			*ret_file_error = r;
+			work->file_id = 0;
+			return channel_skip(channel, data->length);
+		}
+	}
+	bool sees = digest && channel_sees_data(channel);
+	if (sees)
+		leaf_run_begin(&work->run, data->offset, work->mine, ARRAY_LEN(work->mine));
+	r = channel_move(channel, extent, 0, false, sees ? &work->run : NULL);
+	if (r < 0 && channel->failed != CHANNEL_END_FILE)
+		return r;
+	if (r < 0) {
+		*ret_file_error = r;
+		return channel_skip(channel, channel->end - channel->offset);
+	}
+	if (sees)
+		(void)leaf_run_end(&work->run);
+	else if (digest)
+		*ret_file_error =
+			digester_read(&work->digester, arrival->partial.fd, extent, work->mine);
+	return 0;
+}
+
+/* Reads the SUM that follows. *ret_void: the reason if the sender takes the frame back. */
+static int take_sum(
+	struct stream_work *work, const struct frame *data, bool digest, enum zh_outcome *ret_void)
+{
+	struct session *session = work->receiver->session;
+	struct frame sum;
+	size_t count = 0;
+	int r = link_recv(work->link, &sum, (int)LIMIT_STALL_MS);
+
+	*ret_void = ZH_OK;
+	if (r < 0)
+		return session_fail_link(session, r == -EAGAIN ? -ETIMEDOUT : r, "data connection");
+	if (!stream_may_receive(ROLE_RECEIVER, STREAM_AFTER_DATA, (enum frame_type)sum.type) ||
+		sum.id != data->id || sum.offset != data->offset)
+		return session_failf(
+			session, ZH_PROTO, 0, "data connection", "DATA is not followed by its SUM");
+	if (sum.flags & SUM_VOID)
+		r = wire_parse_void(work->link->payload, sum.length, ret_void);
+	else
+		r = wire_parse_digests(work->link->payload, sum.length, work->claimed,
+			ARRAY_LEN(work->claimed), &count);
+	if (r < 0 || (*ret_void == ZH_OK && count != (digest ? leaf_count(data->length) : 0)))
+		return session_failf(
+			session, ZH_PROTO, 0, "data connection", "a SUM of the wrong size");
+	return 0;
+}
+
+static int send_nak(struct stream_work *work, uint64_t id, uint64_t leaf, size_t index)
+{
+	struct wire_nak nak = { .reason = ZH_VERIFY, .claimed = work->claimed[index] };
+	uint8_t bytes[64];
+	int length = wire_build_nak(&nak, bytes, sizeof(bytes));
+	struct frame frame = { .type = FRAME_NAK, .id = id, .offset = leaf * LEAF_BYTES };
+
+	CHECK(length > 0);
+	frame.length = (uint32_t)length;
+	return session_send(work->receiver->session, &frame, bytes);
+}
+
+/* A leaf is wrong: ask again, or give the file up. */
+static int refuse_leaf(
+	struct stream_work *work, struct arrival *arrival, uint64_t leaf, size_t index)
+{
+	struct receiver *receiver = work->receiver;
+	struct session *session = receiver->session;
+	struct zh_error error;
+	bool again = false;
+
+	(void)pthread_mutex_lock(&session->lock);
+	arrival_set_had(arrival, leaf, false);
+	if (!arrival->resends)
+		arrival->resends = calloc(1, leaf_count(arrival->size));
+	if (arrival->resends)
+		again = arrival->resends[leaf]++ < LIMIT_RESENDS;
+	(void)pthread_mutex_unlock(&session->lock);
+	if (again) {
+		atomic_fetch_add(&session->resent_leaves, 1);
+		return send_nak(work, arrival->id, leaf, index);
+	}
+	err_init(&error);
+	error.offset = leaf * LEAF_BYTES;
+	(void)err_set(&error, ZH_VERIFY, 0, "verify",
+		"a leaf differs from what the sender read after %u re-sends", LIMIT_RESENDS);
+	return arrival_fail(receiver, arrival, &error, true);
+}
+
+/* Compares digests. Right leaves will count after the next settle. */
+static int judge(
+	struct stream_work *work, struct arrival *arrival, const struct frame *data, bool digest)
+{
+	struct session *session = work->receiver->session;
+	uint64_t first = data->offset / LEAF_BYTES;
+	size_t count = leaf_count(data->length);
+
+	for (size_t i = 0; i < count; i++) {
+		if (digest && !digest_equal(&work->mine[i], &work->claimed[i])) {
+			int r = refuse_leaf(work, arrival, first + i, i);
+			if (r < 0)
+				return r;
+			continue;
+		}
+		work->settling_leaves++;
+		if (!digest)
+			continue;
+		(void)pthread_mutex_lock(&session->lock);
+		leaf_sum_add(&arrival->sum, first + i, &work->claimed[i]);
+		(void)pthread_mutex_unlock(&session->lock);
+	}
+	return 0;
+}
+
+static int one_frame(struct stream_work *work, const struct frame *data)
+{
+	struct receiver *receiver = work->receiver;
+	struct session *session = receiver->session;
+	bool digest = session->setup.verify == ZH_VERIFY_FULL;
+	enum zh_outcome voided;
+	struct zh_error error;
+	int file_error, r;
+	bool store;
+
+	if (work->file_id != data->id) {
+		r = settle(work); /* leaves of the file before must not wait for this one */
+		if (r < 0)
+			return r;
+	}
+	struct arrival *arrival = arrival_claim(receiver, data, &store);
+	if (!arrival)
+		return session_failf(
+			session, ZH_PROTO, 0, "data connection", "DATA for what was not asked for");
+	r = take_data(work, arrival, data, store, digest, &file_error);
+	if (r < 0)
+		return session_fail_link(session, r, "data connection");
+	atomic_fetch_add(&session->bytes_moved, data->length);
+	r = take_sum(work, data, digest, &voided);
+	if (r < 0)
+		return r;
+	err_init(&error);
+	if (file_error < 0)
+		(void)err_set(&error, err_of_destination(file_error), file_error, "write",
+			"cannot write the file");
+	else if (voided != ZH_OK)
+		(void)err_set(&error, voided, 0, "receive", "the source failed while it was sent");
+	if (store && file_error == 0 && voided == ZH_OK) {
+		work->settling_frames++;
+		return judge(work, arrival, data, digest);
+	}
+	if (err_is_set(&error) && arrival_fail(receiver, arrival, &error, file_error < 0) < 0)
+		return -ECANCELED;
+	arrival_release(receiver, arrival, 1, 0);
+	return receiver_extend_credit(receiver);
+}
+
+int receive_stream(struct session *session, struct link *link, struct channel *channel)
+{
+	struct stream_work *work = calloc(1, sizeof(*work));
+	struct frame frame;
+	int r = work ? 0 : -ENOMEM;
+
+	if (r == 0)
+		r = digester_init(&work->digester);
+	if (r == 0)
+		r = leaf_run_init(&work->run);
+	if (r < 0) {
+		r = session_failf(session, ZH_INTERNAL, r, "data connection", "no memory");
+	} else {
+		work->receiver = session->role_state;
+		work->link = link;
+		work->channel = channel;
+		while (r == 0) {
+			r = next_head(work, &frame);
+			if (r == 0)
+				r = one_frame(work, &frame);
+		}
+		channel->stats.digest_bytes += work->run.total + work->digester.run.total;
+	}
+	if (work) {
+		leaf_run_fini(&work->run);
+		digester_fini(&work->digester);
+	}
+	free(work);
+	return r < 0 ? r : 0;
+}

@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * plan_test.c - from facts made by hand to a plan: each rule, each reason for refusing a strategy,
+ * wishes with and without a fallback, and what holds for any facts at all.
+ */
+#include "unit.h"
+
+#include "move/plan.h"
+#include "move/strategy.h"
+
+#include <errno.h>
+
+/* A host that can do everything, a large file on a disk, a TCP peer elsewhere. */
+static struct facts good_facts(enum zh_side side)
+{
+	struct facts facts = { .side = side, .extent = { 0, GIB } };
+
+	facts.file.regular = true;
+	facts.file.size = GIB;
+	TEXT_SET(facts.file.filesystem, "ext4");
+	facts.file.direct_memory_align = facts.file.direct_offset_align = 512;
+	facts.file.resident_permille = 1000;
+	facts.sock.known = facts.sock.tcp = facts.sock.scatter_gather = true;
+	facts.sock.mss_bytes = 1448;
+	facts.host.ring = facts.host.ring_registers = facts.host.ring_recv = true;
+	facts.host.splice = facts.host.sendfile = true;
+	facts.host.pipe_bytes = (uint32_t)MIB;
+	facts.host.memory_available_bytes = 8 * GIB;
+	facts.host.memlock_bytes = UINT64_MAX;
+	return facts;
+}
+
+static const struct zh_verdict *verdict_on(const struct zh_plan *plan, const char *name)
+{
+	for (uint32_t i = 0; i < plan->verdict_count; i++)
+		if (strcmp(plan->verdict[i].name, name) == 0)
+			return &plan->verdict[i];
+	fail_msg("no verdict on %s", name);
+	return NULL;
+}
+
+static struct zh_plan made(const struct facts *facts)
+{
+	struct zh_plan plan;
+
+	assert_int_equal(plan_make(facts, &plan), 0);
+	assert_int_equal(plan.size, sizeof(plan));
+	assert_int_equal(plan.side, facts->side);
+	assert_true(verdict_on(&plan, plan.strategy)->admitted);
+	return plan;
+}
+
+static void expect_plan(const struct facts *facts, const char *strategy, const char *reason)
+{
+	struct zh_plan plan = made(facts);
+
+	assert_string_equal(plan.strategy, strategy);
+	assert_string_equal(plan.reason, reason);
+}
+
+static void expect_refusal(const struct facts *facts, const char *strategy, const char *reason)
+{
+	struct zh_plan plan;
+	const struct zh_verdict *verdict;
+
+	(void)!plan_make(facts, &plan); /* that it plans something else is another test's */
+	verdict = verdict_on(&plan, strategy);
+	assert_false(verdict->admitted);
+	assert_string_equal(verdict->reason, reason);
+}
+
+/* ------------------------------------------------ rules --------------------------------------- */
+
+static void a_little_is_sent_and_received_by_copy(void **state)
+{
+	struct facts send = good_facts(ZH_SEND), receive = good_facts(ZH_RECEIVE);
+
+	(void)state;
+	send.extent.length = 64 * KIB - 1;
+	expect_plan(&send, "copy", "so little that one read and one send are cheapest");
+	send.extent.length = 64 * KIB;
+	assert_string_equal(made(&send).strategy, "sendfile");
+	receive.extent.length = MIB - 1;
+	expect_plan(&receive, "copy", "so little that one receive and one write are cheapest");
+	receive.extent.length = MIB;
+	assert_string_equal(made(&receive).strategy, "uring-direct");
+}
+
+static void a_route_that_copies_anyway_is_sent_to_by_copy(void **state)
+{
+	struct facts facts = good_facts(ZH_SEND);
+	const char *reason =
+		"the route cannot send pages in place, so the kernel would copy anyway";
+
+	(void)state;
+	facts.sock.scatter_gather = false;
+	expect_plan(&facts, "copy", reason);
+	facts = good_facts(ZH_SEND);
+	facts.sock.tcp = false;
+	expect_plan(&facts, "copy", reason);
+}
+
+static void senders_prefer_sendfile_then_splice_then_copy(void **state)
+{
+	struct facts facts = good_facts(ZH_SEND);
+
+	(void)state;
+	expect_plan(&facts, "sendfile", "the page cache goes to the socket without a copy");
+	facts.host.sendfile = false;
+	expect_plan(&facts, "splice", "sendfile is refused here; splice moves the same pages");
+	facts.host.splice = false;
+	expect_plan(&facts, "copy", "nothing better is admitted");
+}
+
+static void receivers_prefer_direct_writes_then_splice_then_copy(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+
+	(void)state;
+	expect_plan(&facts, "uring-direct",
+		"writes overlap with receiving and bypass the page cache");
+	facts.host.ring = false;
+	expect_plan(&facts, "splice", "one copy into the page cache");
+	facts.host.splice = false;
+	expect_plan(&facts, "copy", "nothing better is admitted");
+}
+
+static void a_file_in_memory_is_received_by_splice(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+
+	(void)state;
+	facts.file.in_memory = true;
+	expect_plan(&facts, "splice",
+		"the file lives in memory: one copy, and no disk to go round");
+	facts.host.splice = false;
+	expect_plan(&facts, "copy", "nothing better is admitted");
+}
+
+static void nothing_is_planned_where_nothing_is_admitted(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+	struct zh_plan plan;
+
+	(void)state;
+	facts.file.append_only = true;
+	facts.file.size = 100;
+	assert_int_equal(plan_make(&facts, &plan), -EINVAL);
+	assert_string_equal(plan.strategy, "");
+	assert_string_equal(plan.reason, "nothing is admitted");
+	TEXT_SET(facts.strategy, "splice");
+	assert_int_equal(plan_make(&facts, &plan), -EINVAL);
+	assert_string_equal(plan.strategy, "");
+	facts.extent.offset = 100; /* the end of the file: there appending is right */
+	assert_int_equal(plan_make(&facts, &plan), 0);
+	assert_string_equal(plan.strategy, "copy");
+}
+
+/* ------------------------------------------------ refusals ------------------------------------ */
+
+static void what_is_no_regular_file_is_left_to_copy(void **state)
+{
+	struct facts facts = good_facts(ZH_SEND);
+
+	(void)state;
+	facts.file.regular = false;
+	expect_refusal(&facts, "sendfile", "not a regular file");
+	expect_refusal(&facts, "splice", "not a regular file");
+	facts = good_facts(ZH_RECEIVE);
+	facts.file.regular = false;
+	expect_refusal(&facts, "splice", "not a regular file");
+	expect_refusal(&facts, "uring-direct", "needs a regular file without O_APPEND");
+}
+
+static void appending_is_refused_with_its_reason(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+
+	(void)state;
+	facts.file.append_only = true;
+	expect_refusal(&facts, "splice", "the file is open with O_APPEND");
+	expect_refusal(&facts, "uring-direct", "needs a regular file without O_APPEND");
+	expect_refusal(&facts, "copy",
+		"the file is open with O_APPEND and does not end where the extent begins");
+}
+
+static void a_missing_ring_is_refused_with_the_kernels_answer(void **state)
+{
+	static const struct {
+		enum zh_side side;
+		const char *name;
+	} rows[] = { { ZH_SEND, "uring-copy" }, { ZH_RECEIVE, "uring-direct" } };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct facts facts = good_facts(rows[i].side);
+		facts.host.ring = false;
+		facts.host.ring_error = -EPERM;
+		expect_refusal(
+			&facts, rows[i].name, "io_uring is refused: Operation not permitted");
+		facts.host.ring_error = -ENOSYS;
+		expect_refusal(
+			&facts, rows[i].name, "io_uring is refused: Function not implemented");
+		facts = good_facts(rows[i].side);
+		facts.host.ring_registers = false;
+		facts.host.register_error = -ENOMEM;
+		expect_refusal(&facts, rows[i].name,
+			"8 MiB of buffers cannot be registered: Cannot allocate memory");
+	}
+	struct facts facts = good_facts(ZH_RECEIVE);
+	facts.host.ring_recv = false;
+	expect_refusal(&facts, "uring-direct", "this io_uring cannot receive");
+}
+
+static void files_without_direct_io_are_refused_direct_writes(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+	const char *reason = "ext4 offers no direct I/O at page alignment";
+
+	(void)state;
+	facts.file.direct_offset_align = 0;
+	expect_refusal(&facts, "uring-direct", reason);
+	facts.file.direct_offset_align = 8192;
+	expect_refusal(&facts, "uring-direct", reason);
+	facts.file.direct_offset_align = 4096;
+	facts.file.direct_memory_align = 8192;
+	expect_refusal(&facts, "uring-direct", reason);
+	facts = good_facts(ZH_RECEIVE);
+	facts.extent.offset = 4095;
+	expect_refusal(&facts, "uring-direct", "the extent does not start on a page");
+	facts.extent.offset = 8192;
+	assert_string_equal(made(&facts).strategy, "uring-direct");
+	facts.file.in_memory = true;
+	TEXT_SET(facts.file.filesystem, "tmpfs");
+	expect_refusal(&facts, "uring-direct", "tmpfs has no disk to write directly to");
+}
+
+static void a_small_pipe_and_a_refused_splice_are_told(void **state)
+{
+	(void)state;
+	for (int side = 0; side < 2; side++) {
+		struct facts facts = good_facts((enum zh_side)side);
+		facts.host.splice = false;
+		expect_refusal(&facts, "splice", "splice is refused");
+		facts = good_facts((enum zh_side)side);
+		facts.host.pipe_bytes = 65535;
+		expect_refusal(&facts, "splice", "the largest pipe granted is 65535 bytes");
+		facts.host.pipe_bytes = 65536;
+		struct zh_plan plan = made(&facts);
+		assert_true(verdict_on(&plan, "splice")->admitted);
+	}
+}
+
+static void sendfile_is_refused_where_the_kernel_refuses_it(void **state)
+{
+	struct facts facts = good_facts(ZH_SEND);
+
+	(void)state;
+	facts.host.sendfile = false;
+	expect_refusal(&facts, "sendfile", "sendfile is refused");
+}
+
+static void discarding_needs_tcp_and_is_never_chosen(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+
+	(void)state;
+	facts.sock.tcp = false;
+	expect_refusal(&facts, "discard", "MSG_TRUNC discards on TCP only");
+	facts = good_facts(ZH_RECEIVE);
+	facts.host = (struct host_facts){ 0 };
+	assert_string_equal(made(&facts).strategy, "copy");
+	TEXT_SET(facts.strategy, "discard");
+	expect_plan(&facts, "discard", "asked for by name");
+}
+
+/* ------------------------------------------------ wishes -------------------------------------- */
+
+static void a_wish_that_is_admitted_is_granted(void **state)
+{
+	const struct strategy *strategy;
+
+	(void)state;
+	for (size_t i = 0; (strategy = strategy_at(i)); i++)
+		for (int no_fallback = 0; no_fallback < 2; no_fallback++) {
+			struct facts facts = good_facts((enum zh_side)strategy->pub.side);
+			text_set(facts.strategy, sizeof(facts.strategy), strategy->pub.name);
+			facts.no_fallback = no_fallback;
+			facts.extent.length = 1; /* no rule would choose most of them */
+			expect_plan(&facts, strategy->pub.name, "asked for by name");
+			assert_int_equal(made(&facts).no_fallback, no_fallback);
+		}
+}
+
+static void a_wish_that_is_refused_takes_its_fallback(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+
+	(void)state;
+	TEXT_SET(facts.strategy, "uring-direct");
+	facts.host.ring = false;
+	facts.host.ring_error = -EPERM;
+	expect_plan(&facts, "splice",
+		"uring-direct was asked for, but io_uring is refused: Operation not permitted");
+	facts.host.splice = false; /* and the fallback's fallback */
+	expect_plan(&facts, "copy",
+		"uring-direct was asked for, but io_uring is refused: Operation not permitted");
+}
+
+static void a_wish_that_is_refused_fails_without_fallback(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+	struct zh_plan plan;
+
+	(void)state;
+	TEXT_SET(facts.strategy, "uring-direct");
+	facts.host.ring = false;
+	facts.host.ring_error = -EPERM;
+	facts.no_fallback = true;
+	assert_int_equal(plan_make(&facts, &plan), -EINVAL);
+	assert_string_equal(plan.strategy, "");
+	assert_string_equal(plan.reason,
+		"uring-direct was asked for, but io_uring is refused: Operation not permitted");
+	assert_int_equal(verdict_on(&plan, "splice")->admitted, 1); /* what could have been */
+}
+
+static void a_wish_without_a_fallback_fails(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+	struct zh_plan plan;
+
+	(void)state;
+	TEXT_SET(facts.strategy, "discard");
+	facts.sock.tcp = false;
+	assert_int_equal(plan_make(&facts, &plan), -EINVAL);
+}
+
+static void an_unknown_wish_fails(void **state)
+{
+	struct facts facts = good_facts(ZH_SEND);
+	struct zh_plan plan;
+
+	(void)state;
+	TEXT_SET(facts.strategy, "teleport");
+	assert_int_equal(plan_make(&facts, &plan), -EINVAL);
+	TEXT_SET(facts.strategy, "uring-direct"); /* of the other side */
+	assert_int_equal(plan_make(&facts, &plan), -EINVAL);
+}
+
+static void wishes_for_chunk_and_depth_are_kept_within_bounds(void **state)
+{
+	static const uint32_t chunks[] = { 1, 1000, 4096, 100003, 1u << 20, 1u << 30, UINT32_MAX };
+	static const uint32_t depths[] = { 1, 2, 7, 16, 17, UINT32_MAX };
+	const struct strategy *strategy;
+
+	(void)state;
+	for (size_t i = 0; (strategy = strategy_at(i)); i++)
+		for (size_t c = 0; c < ARRAY_LEN(chunks); c++)
+			for (size_t d = 0; d < ARRAY_LEN(depths); d++) {
+				struct facts facts = good_facts((enum zh_side)strategy->pub.side);
+				text_set(facts.strategy, sizeof(facts.strategy),
+					strategy->pub.name);
+				facts.chunk_bytes = chunks[c];
+				facts.depth = depths[d];
+				struct zh_plan plan = made(&facts);
+				bool ring = strncmp(strategy->pub.name, "uring", 5) == 0;
+				bool direct = strcmp(strategy->pub.name, "uring-direct") == 0;
+				assert_true(plan.chunk_bytes > 0 && plan.chunk_bytes <= 64 * MIB);
+				assert_true(plan.depth > 0 && plan.depth <= (ring ? 16u : 1u));
+				if (chunks[c] <= 100003 && !direct)
+					assert_int_equal(plan.chunk_bytes, chunks[c]);
+				if (direct)
+					assert_int_equal(plan.chunk_bytes % 4096, 0);
+				if (ring) /* a pool stays within bounds */
+					assert_true((uint64_t)plan.depth * plan.chunk_bytes <=
+						    32 * MIB);
+				if (ring && chunks[c] <= 1u << 20 && depths[d] >= 2 &&
+					depths[d] <= 16)
+					assert_int_equal(plan.depth, depths[d]);
+			}
+}
+
+/* ------------------------------------------------ any facts ----------------------------------- */
+
+static uint64_t dice_state;
+
+static uint64_t dice(uint64_t sides)
+{
+	dice_state = dice_state * 6364136223846793005u + 1442695040888963407u;
+	return (dice_state >> 33) % sides;
+}
+
+static bool coin(void)
+{
+	return dice(2);
+}
+
+static struct facts random_facts(void)
+{
+	static const char *const names[] = { "", "", "", "", "copy", "sendfile", "splice",
+		"uring-copy", "uring-direct", "discard", "nonsense" };
+	static const uint32_t aligns[] = { 0, 1, 512, 4096, 8192, UINT32_MAX };
+	static const uint64_t lengths[] = { 0, 1, 4095, 64 * KIB, MIB, GIB, INT64_MAX };
+	struct facts facts = { .side = (enum zh_side)dice(2) };
+
+	facts.extent.length = lengths[dice(ARRAY_LEN(lengths))];
+	facts.extent.offset = facts.extent.length == INT64_MAX ? 0 : dice(4) * 2048;
+	facts.file.regular = dice(4) > 0;
+	facts.file.append_only = dice(4) == 0;
+	facts.file.size = dice(3) * 2048;
+	facts.file.in_memory = dice(3) == 0;
+	facts.file.direct_memory_align = aligns[dice(ARRAY_LEN(aligns))];
+	facts.file.direct_offset_align = aligns[dice(ARRAY_LEN(aligns))];
+	facts.file.resident_permille = (int32_t)dice(1002) - 1;
+	facts.file.read_ahead_bytes = dice(3) * 128 * KIB;
+	TEXT_SET(facts.file.filesystem, "fs-of-15-bytes-");
+	facts.sock.known = coin();
+	facts.sock.tcp = dice(4) > 0;
+	facts.sock.local_peer = coin();
+	facts.sock.scatter_gather = dice(4) > 0;
+	facts.sock.mss_bytes = (uint32_t)dice(UINT32_MAX);
+	TEXT_SET(facts.sock.device, coin() ? "" : "a-device-of-15-");
+	TEXT_SET(facts.sock.congestion, coin() ? "" : "congestion-of-1");
+	facts.host.ring = coin();
+	facts.host.ring_error = -(int)(1 + dice(130));
+	facts.host.ring_registers = coin();
+	facts.host.register_error = -(int)(1 + dice(130));
+	facts.host.ring_recv = coin();
+	facts.host.splice = coin();
+	facts.host.sendfile = coin();
+	facts.host.pipe_bytes = (uint32_t)dice(3) * 65536;
+	facts.host.memory_available_bytes = UINT64_MAX >> dice(64);
+	facts.chunk_bytes = coin() ? 0 : UINT32_MAX >> dice(32);
+	facts.depth = coin() ? 0 : UINT32_MAX >> dice(32);
+	facts.no_fallback = coin();
+	text_set(facts.strategy, sizeof(facts.strategy), names[dice(ARRAY_LEN(names))]);
+	return facts;
+}
+
+static void check_texts(const struct zh_plan *plan)
+{
+	for (uint32_t i = 0; i < plan->fact_count; i++) {
+		assert_true(plan->fact[i].name[0] != '\0' && plan->fact[i].value[0] != '\0');
+		assert_non_null(memchr(plan->fact[i].value, 0, sizeof(plan->fact[i].value)));
+	}
+	for (uint32_t i = 0; i < plan->verdict_count; i++) {
+		assert_true(plan->verdict[i].reason[0] != '\0');
+		assert_int_equal(plan->verdict[i].admitted,
+			strcmp(plan->verdict[i].reason, "admitted") == 0);
+	}
+}
+
+static void check_one(const struct facts *facts)
+{
+	struct zh_plan plan, again;
+	int r = plan_make(facts, &plan);
+	bool wished = facts->strategy[0] != '\0';
+
+	assert_true(r == 0 || r == -EINVAL);
+	check_texts(&plan);
+	assert_int_equal(plan.verdict_count, 4);
+	assert_int_equal(plan_make(facts, &again), r);
+	assert_memory_equal(&plan, &again, sizeof(plan)); /* nothing but the facts decides */
+	if (r < 0) {
+		assert_string_equal(plan.strategy, "");
+		if (!wished)
+			assert_int_equal(verdict_on(&plan, "copy")->admitted, 0);
+		return;
+	}
+	assert_true(verdict_on(&plan, plan.strategy)->admitted);
+	assert_true(plan.reason[0] != '\0');
+	assert_true(plan.chunk_bytes > 0 && plan.depth > 0);
+	if (wished && facts->no_fallback)
+		assert_string_equal(plan.strategy, facts->strategy);
+	if (wished && verdict_on(&plan, facts->strategy)->admitted)
+		assert_string_equal(plan.strategy, facts->strategy);
+	if (strcmp(facts->strategy, "discard") != 0)
+		assert_string_not_equal(plan.strategy, "discard");
+	if (strcmp(plan.strategy, "splice") == 0)
+		assert_true(plan.pipe_bytes >= 64 * KIB &&
+			    plan.pipe_bytes <= facts->host.pipe_bytes);
+}
+
+static void a_plan_names_nothing_but_what_is_admitted(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 50000; seed++) {
+		dice_state = seed * 2654435761u;
+		struct facts facts = random_facts();
+		check_one(&facts);
+	}
+}
+
+/* ------------------------------------------------ the table ----------------------------------- */
+
+static void every_strategy_is_found_and_every_member_is_set(void **state)
+{
+	const struct strategy *s;
+	size_t count = 0;
+
+	(void)state;
+	for (; (s = strategy_at(count)); count++) {
+		assert_ptr_equal(strategy_find((enum zh_side)s->pub.side, s->pub.name), s);
+		assert_int_equal(strategy_index(s), count);
+		assert_ptr_equal(zh_strategy_at(count), &s->pub);
+		assert_true(s->admit && s->open && s->step && s->drain && s->close);
+		assert_true(s->state_bytes > 0);
+		assert_true(strlen(s->pub.name) < ZH_NAME_CAP);
+		assert_true(s->pub.summary && s->pub.needs && s->pub.since);
+		assert_true(s->pub.sees_data == 0 || s->pub.total_copies > 0);
+	}
+	assert_int_equal(count, 8);
+	assert_null(zh_strategy_at(count));
+	assert_null(strategy_find(ZH_SEND, ""));
+}
+
+static void fallbacks_lead_to_copy_and_not_in_circles(void **state)
+{
+	const struct strategy *s;
+
+	(void)state;
+	for (size_t i = 0; (s = strategy_at(i)); i++) {
+		unsigned steps = 0;
+		while (s->pub.falls_back_to) {
+			s = strategy_find((enum zh_side)s->pub.side, s->pub.falls_back_to);
+			assert_non_null(s);
+			assert_true(++steps < STRATEGY_MAX);
+		}
+		assert_true(strcmp(s->pub.name, "copy") == 0 || strcmp(s->pub.name, "discard") == 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_little_is_sent_and_received_by_copy),
+		cmocka_unit_test(a_route_that_copies_anyway_is_sent_to_by_copy),
+		cmocka_unit_test(senders_prefer_sendfile_then_splice_then_copy),
+		cmocka_unit_test(receivers_prefer_direct_writes_then_splice_then_copy),
+		cmocka_unit_test(a_file_in_memory_is_received_by_splice),
+		cmocka_unit_test(nothing_is_planned_where_nothing_is_admitted),
+		cmocka_unit_test(what_is_no_regular_file_is_left_to_copy),
+		cmocka_unit_test(appending_is_refused_with_its_reason),
+		cmocka_unit_test(a_missing_ring_is_refused_with_the_kernels_answer),
+		cmocka_unit_test(files_without_direct_io_are_refused_direct_writes),
+		cmocka_unit_test(a_small_pipe_and_a_refused_splice_are_told),
+		cmocka_unit_test(sendfile_is_refused_where_the_kernel_refuses_it),
+		cmocka_unit_test(discarding_needs_tcp_and_is_never_chosen),
+		cmocka_unit_test(a_wish_that_is_admitted_is_granted),
+		cmocka_unit_test(a_wish_that_is_refused_takes_its_fallback),
+		cmocka_unit_test(a_wish_that_is_refused_fails_without_fallback),
+		cmocka_unit_test(a_wish_without_a_fallback_fails),
+		cmocka_unit_test(an_unknown_wish_fails),
+		cmocka_unit_test(wishes_for_chunk_and_depth_are_kept_within_bounds),
+		cmocka_unit_test(a_plan_names_nothing_but_what_is_admitted),
+		cmocka_unit_test(every_strategy_is_found_and_every_member_is_set),
+		cmocka_unit_test(fallbacks_lead_to_copy_and_not_in_circles),
+	};
+
+	return cmocka_run_group_tests_name("plan", tests, NULL, NULL);
+}
