@@ -84,7 +84,8 @@ struct zh_extent {
 
 /* When small segments are sent. See tcp(7). */
 enum zh_nagle {
-	ZH_NAGLE_DEFAULT = 0, /* leave the socket as it is */
+	ZH_NAGLE_DEFAULT =
+		0, /* as is best: corked within an extent where pages are sent in place */
 	ZH_NAGLE_NODELAY = 1, /* TCP_NODELAY */
 	ZH_NAGLE_CORK = 2,    /* TCP_CORK while an extent moves, released at its end */
 };

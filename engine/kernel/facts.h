@@ -33,7 +33,7 @@ struct host_facts {
 	bool ring;
 	int ring_error; /* why not, negative errno */
 	uint32_t ring_flags;
-	bool ring_registers; /* 8 MiB of buffers could be registered */
+	bool ring_registers; /* 2 MiB of buffers could be registered */
 	int register_error;
 	bool ring_recv;
 	bool ring_send_zc;

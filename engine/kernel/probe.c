@@ -18,7 +18,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#define TRIAL_BLOCKS       8
+#define TRIAL_BLOCKS       2
 #define TRIAL_BLOCK_BYTES  (1024 * 1024)
 #define TRIAL_RING_ENTRIES 8
 #define PIPE_WANTED_BYTES  (1024 * 1024)
@@ -154,7 +154,7 @@ int probe_report(struct zh_probe *ret_probe)
 		facts.pipe_bytes / 1024);
 	feature(&probe, "io_uring", facts.ring, "set-up: %s", error_text(facts.ring_error));
 	feature(&probe, "io_uring flags", facts.ring_flags != 0, "granted: 0x%x", facts.ring_flags);
-	feature(&probe, "registered buffers", facts.ring_registers, "8 MiB: %s",
+	feature(&probe, "registered buffers", facts.ring_registers, "2 MiB: %s",
 		facts.ring ? error_text(facts.register_error) : "no ring");
 	feature(&probe, "io_uring send_zc", facts.ring_send_zc, "%s",
 		facts.ring_send_zc ? "known to the kernel" : "unknown to the kernel");

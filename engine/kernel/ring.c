@@ -253,7 +253,10 @@ int ring_wait(struct ring *ring, int timeout_ms)
 	sys_calls[SYS_URING_ENTER]++;
 	r = io_uring_submit_and_wait_timeout(
 		&ring->uring, &cqe, 1, timeout_ms < 0 ? NULL : &limit, NULL);
-	return r == -ETIME ? r : ring_enter_result(r);
+	/* A wait that also submitted something says how much, even when its time was over. */
+	if (r == -ETIME || (r >= 0 && io_uring_cq_ready(&ring->uring) == 0))
+		return -ETIME;
+	return ring_enter_result(r);
 }
 
 size_t ring_reap(struct ring *ring, struct ring_event *ret_event, size_t cap)

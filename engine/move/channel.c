@@ -10,9 +10,10 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define RING_SLICE_MS    100 /* how soon an abort is noticed while a ring is waited for */
-#define RING_CANCEL_KIND 0xffu
-#define RING_BLOCKS_MOST 64
+#define RING_SLICE_MS     100 /* how soon an abort is noticed while a ring is waited for */
+#define RING_CANCEL_KIND  0xffu
+#define RING_BLOCKS_MOST  64
+#define RING_BLOCKS_LEAST 2 /* one to move into, one to move out of */
 
 /* Nanoseconds this thread was runnable without a CPU, from the scheduler; 0 where it does not tell.
  */
@@ -230,10 +231,17 @@ void channel_ring_quiesce(struct ring *ring, uint64_t target)
 	}
 }
 
+static bool channel_corks(const struct channel *channel)
+{
+	return channel->side == ZH_SEND &&
+	       (channel->nagle == ZH_NAGLE_CORK ||
+		       (channel->nagle == ZH_NAGLE_DEFAULT && channel->strategy->corks));
+}
+
 int channel_move(struct channel *channel, struct zh_extent extent, uint64_t horizon, bool more,
 	struct leaf_run *digest)
 {
-	bool corked = channel->cork && channel->side == ZH_SEND;
+	bool corked = channel_corks(channel);
 	bool waiting = false;
 	int r = 0;
 
@@ -245,8 +253,11 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 	channel->more = more;
 	channel->failed = CHANNEL_END_NONE;
 	channel->refused = false;
-	if (corked)
+	if (corked) {
 		r = sock_cork(channel->sock, 1);
+		if (r < 0 && channel->nagle == ZH_NAGLE_DEFAULT)
+			r = corked = false; /* not TCP: there are no segments to spoil */
+	}
 	while (r == 0 && channel->offset < channel->end) {
 		ssize_t moved = channel->strategy->step(channel, channel_state(channel));
 		CHECK(moved != 0 && moved <= (ssize_t)(channel->end - channel->offset));
@@ -269,8 +280,12 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 			r = (int)moved;
 		}
 	}
-	if (corked && r == 0)
-		r = sock_cork(channel->sock, 0);
+	if (corked) { /* also after an error of the file: what follows is not to wait */
+		int uncorked = sock_cork(channel->sock, 0);
+		r = r == 0 && uncorked < 0
+			    ? (int)channel_fail(channel, CHANNEL_END_SOCKET, uncorked)
+			    : r;
+	}
 	return r;
 }
 
@@ -383,22 +398,37 @@ ssize_t channel_refuse(struct channel *channel, int error)
 	return error;
 }
 
+static int channel_register_pool(
+	struct ring *ring, uint32_t count, uint32_t block_bytes, struct block_pool *ret_pool)
+{
+	struct iovec buffer[RING_BLOCKS_MOST];
+	int r = block_pool_open(ret_pool, count, block_bytes);
+
+	if (r < 0)
+		return r;
+	for (uint32_t i = 0; i < count; i++)
+		buffer[i] = (struct iovec){ ret_pool->block[i].memory, block_bytes };
+	return ring_register(ring, buffer, count);
+}
+
 int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_bytes,
 	struct ring **ret_ring, struct block_pool *ret_pool)
 {
-	struct iovec buffer[RING_BLOCKS_MOST];
 	uint32_t block_bytes = (uint32_t)round_up(chunk_bytes, 4096);
 	int r;
 
 	CHECK(depth <= RING_BLOCKS_MOST);
 	r = ring_open(depth * 2, ret_ring);
-	if (r == 0)
-		r = block_pool_open(ret_pool, depth, block_bytes);
 	if (r < 0)
 		return r;
-	for (uint32_t i = 0; i < depth; i++)
-		buffer[i] = (struct iovec){ ret_pool->block[i].memory, block_bytes };
-	r = ring_register(*ret_ring, buffer, depth);
+	r = channel_register_pool(*ret_ring, depth, block_bytes, ret_pool);
+	/* All rings of an ordinary user share what it may lock, 8 MiB by default: better a
+	 * shallower queue than none. */
+	while (r == -ENOMEM && depth / 2 >= RING_BLOCKS_LEAST) {
+		depth /= 2;
+		block_pool_close(ret_pool);
+		r = channel_register_pool(*ret_ring, depth, block_bytes, ret_pool);
+	}
 	if (r < 0)
 		return r;
 	channel->stats.ring_flags = ring_setup_flags(*ret_ring);

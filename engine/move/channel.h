@@ -20,10 +20,10 @@ struct block_pool;
 
 struct channel {
 	enum zh_side side;
-	int sock;     /* borrowed */
-	int abort_fd; /* borrowed, -1: none; readable: give up with -ECANCELED */
-	int stall_ms; /* -1: wait for ever */
-	bool cork;    /* hold small segments back within an extent */
+	int sock;            /* borrowed */
+	int abort_fd;        /* borrowed, -1: none; readable: give up with -ECANCELED */
+	int stall_ms;        /* -1: wait for ever */
+	enum zh_nagle nagle; /* when small segments are sent within an extent */
 
 	/* the file in hand */
 	int file;   /* borrowed */
@@ -105,7 +105,8 @@ ssize_t channel_fail(struct channel *channel, enum channel_end end, ssize_t erro
 ssize_t channel_refuse(struct channel *channel, int error);
 /*
  * A ring for depth blocks of chunk_bytes (rounded up to pages), the blocks registered with it in
- * the order of their slots. On failure what was opened is in the outputs, for close.
+ * the order of their slots. Fewer blocks when no more may be registered: ret_pool->count. On
+ * failure what was opened is in the outputs, for close.
  */
 int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_bytes,
 	struct ring **ret_ring, struct block_pool *ret_pool) must_check;

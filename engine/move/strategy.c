@@ -99,7 +99,7 @@ int strategy_needs_ring(const struct facts *facts, char *ret_reason, size_t cap)
 		return strategy_refuse(ret_reason, cap, "io_uring is refused: %s",
 			strerrordesc_np(-facts->host.ring_error));
 	if (!facts->host.ring_registers)
-		return strategy_refuse(ret_reason, cap, "8 MiB of buffers cannot be registered: %s",
+		return strategy_refuse(ret_reason, cap, "2 MiB of buffers cannot be registered: %s",
 			strerrordesc_np(-facts->host.register_error));
 	return 0;
 }

@@ -21,6 +21,12 @@ struct strategy {
 	size_t state_bytes; /* zeroed before open; never 0 */
 
 	/*
+	 * Sends pages in place. The kernel cuts what such a call sends into segments of its own,
+	 * half of them nearly empty, unless the socket is corked while an extent moves.
+	 */
+	bool corks;
+
+	/*
 	 * Can it be used with these facts? Pure. 0: yes, and chunk_bytes, depth and pipe_bytes of
 	 * the plan are set to what it would use; -1: no, and ret_reason says why.
 	 */

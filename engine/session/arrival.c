@@ -31,6 +31,13 @@ struct partial arrival_take_unused(struct arrival *arrival)
 {
 	struct partial partial = { .fd = -1 };
 
+	if (arrival_is_over(arrival)) {
+		free(arrival->plan);
+		free(arrival->have);
+		free(arrival->resends);
+		arrival->plan = NULL;
+		arrival->have = arrival->resends = NULL;
+	}
 	if (arrival->state == ARRIVAL_FAILED && arrival->users == 0) {
 		partial = arrival->partial;
 		arrival->partial.fd = -1;

@@ -18,7 +18,7 @@ struct arrival {
 	uint64_t id;
 	enum arrival_state state;
 	struct partial partial;
-	struct zh_plan plan;
+	struct zh_plan *plan; /* this, have and resends go when it is over: ids are many */
 	char name[LIMIT_NAME_BYTES + 1];
 	uint64_t size;
 	int64_t mtime_s;
@@ -39,7 +39,8 @@ struct arrival {
 struct receiver {
 	struct session *session;
 	struct staging staging;
-	int place; /* borrowed */
+	int place;   /* borrowed */
+	bool placed; /* by receiver_place */
 	uint64_t place_device;
 	uint64_t place_inode;
 	char only_name[LIMIT_NAME_BYTES + 1];
@@ -52,6 +53,11 @@ struct receiver {
 	struct arrival *queue_head;
 	struct arrival *queue_tail;
 	bool committer_ends;
+	bool cleared; /* no thread, no partial and no staging any more */
+	char **asked; /* names by id - 1, when this side has asked for them */
+	uint64_t asked_count;
+	bool asks;
+	_Atomic uint64_t lost_ns; /* when the first data connection was closed, 0: none */
 };
 
 /* By id; NULL: not announced, or long gone. Locked. */
@@ -64,8 +70,9 @@ bool arrival_is_over(const struct arrival *arrival); /* nobody needs it any more
 int arrival_fail(struct receiver *receiver, struct arrival *arrival, const struct zh_error *error,
 	bool tell);
 /*
- * The partial of a failed file that no thread uses any more (fd -1: none), to be discarded once
- * unlocked: removing a large file takes the disk a while. Locked.
+ * Lets go of what a file that is over holds on to. Returned is the partial of a failed one that no
+ * thread uses any more (fd -1: none), to be discarded once unlocked: removing a large file takes
+ * the disk a while. Locked.
  */
 struct partial arrival_take_unused(struct arrival *arrival);
 /* Complete, and its root is known: hand it to the committing thread. Locked. */

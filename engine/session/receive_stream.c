@@ -10,7 +10,8 @@
 
 #include <errno.h>
 
-#define SETTLE_FRAMES 64 /* frames of one file between two looks at what the disk has taken */
+#define SETTLE_FRAMES 64   /* frames of one file between two looks at what the disk has taken */
+#define LOOK_MS       1000 /* how often a waiting stream asks whether all is over */
 
 struct stream_work {
 	struct receiver *receiver;
@@ -26,12 +27,20 @@ struct stream_work {
 	uint32_t settling_frames; /* that hold on to the arrival until then */
 };
 
+static int fail_write(struct receiver *receiver, struct arrival *arrival, int r)
+{
+	struct zh_error error;
+
+	err_init(&error);
+	(void)err_set(&error, err_of_destination(r), r, "write", "cannot write the file");
+	return arrival_fail(receiver, arrival, &error, true);
+}
+
 /* Until the disk has all of the file in hand; then its leaves count. Fails the file, not more. */
 static int settle(struct stream_work *work)
 {
 	struct receiver *receiver = work->receiver;
 	struct session *session = receiver->session;
-	struct zh_error error;
 	int r;
 
 	if (work->settling_frames == 0)
@@ -39,15 +48,37 @@ static int settle(struct stream_work *work)
 	r = channel_settle(work->channel);
 	if (r < 0 && work->channel->failed != CHANNEL_END_FILE)
 		return session_fail_link(session, r, "data connection");
-	err_init(&error);
-	if (r < 0) {
-		(void)err_set(&error, err_of_destination(r), r, "write", "cannot write the file");
-		if (arrival_fail(receiver, work->file, &error, true) < 0)
-			return -ECANCELED;
-	}
+	if (r < 0 && fail_write(receiver, work->file, r) < 0)
+		return -ECANCELED;
 	arrival_release(receiver, work->file, work->settling_frames, work->settling_leaves);
 	work->settling_leaves = work->settling_frames = 0;
 	return receiver_extend_credit(receiver);
+}
+
+/*
+ * Waits for a head. A sender closes its data connections before it says BYE, so one that stays open
+ * much longer is not waited for.
+ */
+static int await_head(struct stream_work *work, struct frame *ret_frame)
+{
+	struct session *session = work->receiver->session;
+	uint64_t finishing_ns = 0;
+	bool finishing;
+	int r;
+
+	for (;;) {
+		r = link_recv(work->link, ret_frame, LOOK_MS);
+		if (r != -EAGAIN)
+			return r;
+		(void)pthread_mutex_lock(&session->lock);
+		finishing = session->finishing;
+		(void)pthread_mutex_unlock(&session->lock);
+		if (finishing && finishing_ns == 0)
+			finishing_ns = clock_now_ns();
+		if (finishing &&
+			clock_now_ns() - finishing_ns >= (uint64_t)LIMIT_PING_MS * NS_PER_MS)
+			return -ETIMEDOUT;
+	}
 }
 
 /* The next head. While none is there the disk is given time, then the peer. 1: the stream is over.
@@ -64,13 +95,17 @@ static int next_head(struct stream_work *work, struct frame *ret_frame)
 		if (r < 0)
 			return r;
 		start = clock_now_ns();
-		r = link_recv(work->link, ret_frame, -1);
+		r = await_head(work, ret_frame);
 		channel_note_wait(work->channel, CHANNEL_WAIT_DATA, clock_now_ns() - start);
 	}
 	if (r == -ECONNRESET) {
+		uint64_t none = 0;
 		r = settle(work);
-		return r < 0 ? r
-			     : 1; /* closed between frames; acknowledgements tell if too early */
+		if (r < 0)
+			return r;
+		(void)atomic_compare_exchange_strong(
+			&work->receiver->lost_ns, &none, clock_now_ns());
+		return 1; /* closed; too early, unless all is settled: see receiver_pump */
 	}
 	if (r < 0)
 		return session_fail_link(session, r, "data connection");
@@ -92,7 +127,7 @@ static int take_data(struct stream_work *work, struct arrival *arrival, const st
 	if (!store)
 		return channel_skip(channel, data->length);
 	if (work->file_id != data->id) {
-		r = channel_file(channel, arrival->partial.fd, &arrival->plan);
+		r = channel_file(channel, arrival->partial.fd, arrival->plan);
 		work->file = arrival;
 		work->file_id = data->id;
 		if (r < 0) {
@@ -175,6 +210,13 @@ static int refuse_leaf(
 		again = arrival->resends[leaf]++ < LIMIT_RESENDS;
 	(void)pthread_mutex_unlock(&session->lock);
 	if (again) {
+		/* The wrong bytes must not reach the disk after the right ones, which may come by
+		 * another stream. */
+		int r = channel_settle(work->channel);
+		if (r < 0 && work->channel->failed != CHANNEL_END_FILE)
+			return session_fail_link(session, r, "data connection");
+		if (r < 0)
+			return fail_write(receiver, arrival, r);
 		atomic_fetch_add(&session->resent_leaves, 1);
 		return send_nak(work, arrival->id, leaf, index);
 	}

@@ -18,6 +18,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#define LOST_MS LIMIT_PING_MS /* what else may come after a data connection was closed */
+
 static const struct session_role_ops receiver_ops;
 static void *committer_main(void *argument);
 
@@ -54,9 +56,28 @@ int receiver_place(struct receiver *receiver, int directory, const char *only_na
 	if (r < 0)
 		return r;
 	receiver->place = directory;
+	receiver->placed = true;
 	receiver->place_device = st.st_dev;
 	receiver->place_inode = st.st_ino;
 	TEXT_SET(receiver->only_name, only_name ? only_name : "");
+	return 0;
+}
+
+int receiver_ask(struct receiver *receiver, const char *name, size_t length)
+{
+	char **grown;
+
+	receiver->asks = true;
+	if (!name)
+		return 0;
+	grown = reallocarray(receiver->asked, receiver->asked_count + 1, sizeof(char *));
+	if (!grown)
+		return -ENOMEM;
+	receiver->asked = grown;
+	grown[receiver->asked_count] = strndup(name, length);
+	if (!grown[receiver->asked_count])
+		return -ENOMEM;
+	receiver->asked_count++;
 	return 0;
 }
 
@@ -65,26 +86,45 @@ static void arrival_free(struct receiver *receiver, struct arrival *arrival)
 	if (!arrival)
 		return;
 	partial_discard(&receiver->staging, &arrival->partial);
+	free(arrival->plan);
 	free(arrival->have);
 	free(arrival->resends);
 	free(arrival);
 }
 
-void receiver_free(struct receiver *receiver)
+/* Ends the committing thread; what is unfinished is discarded. */
+static void receiver_clear(struct receiver *receiver)
 {
-	struct session *session;
+	struct session *session = receiver->session;
 
-	if (!receiver)
+	if (receiver->cleared)
 		return;
-	session = receiver->session;
+	receiver->cleared = true;
 	(void)pthread_mutex_lock(&session->lock);
 	receiver->committer_ends = true;
 	(void)pthread_cond_broadcast(&receiver->commit);
 	(void)pthread_mutex_unlock(&session->lock);
 	(void)pthread_join(receiver->committer, NULL);
-	for (size_t i = 0; i < WINDOW; i++)
+	for (size_t i = 0; i < WINDOW; i++) {
 		arrival_free(receiver, receiver->window[i]);
+		receiver->window[i] = NULL;
+	}
 	staging_fini(&receiver->staging);
+}
+
+static void receiver_finish(struct session *session)
+{
+	receiver_clear(session->role_state);
+}
+
+void receiver_free(struct receiver *receiver)
+{
+	if (!receiver)
+		return;
+	receiver_clear(receiver);
+	for (uint64_t i = 0; i < receiver->asked_count; i++)
+		free(receiver->asked[i]);
+	free(receiver->asked);
 	(void)pthread_cond_destroy(&receiver->commit);
 	free(receiver);
 }
@@ -259,8 +299,9 @@ static int prepare(struct receiver *receiver, struct arrival *arrival, struct zh
 		return err_set(err, ZH_UNSAFE_NAME, 0, "check name",
 			"the name has control characters, is not UTF-8, or is reserved");
 	arrival->discard = strcmp(session->strategy, "discard") == 0;
+	arrival->plan = calloc(1, sizeof(*arrival->plan));
 	arrival->have = calloc(1, leaves / 8 + 1);
-	if (!arrival->have)
+	if (!arrival->plan || !arrival->have)
 		return err_set(err, ZH_INTERNAL, ENOMEM, "open partial", "no memory");
 	arrival->leaves_left = leaves;
 	if (!arrival->discard) {
@@ -273,10 +314,10 @@ static int prepare(struct receiver *receiver, struct arrival *arrival, struct zh
 		if (r < 0)
 			return r;
 	}
-	r = session_plan(session, arrival->partial.fd, arrival->size, &arrival->plan);
+	r = session_plan(session, arrival->partial.fd, arrival->size, arrival->plan);
 	if (r < 0)
 		return err_set(err, r == -EINVAL ? ZH_CONFIG : ZH_DST_IO, r, "plan",
-			"the receive strategy cannot be used: %s", arrival->plan.reason);
+			"the receive strategy cannot be used: %s", arrival->plan->reason);
 	return 0;
 }
 
@@ -309,19 +350,21 @@ static struct arrival *take_id(struct receiver *receiver, uint64_t id)
 	arrival->id = id;
 	arrival->partial.fd = -1;
 	(void)pthread_mutex_lock(&session->lock);
-	allowed = id == receiver->next_id && id < receiver->credit;
+	old = receiver->window[id % WINDOW];
+	/* Credit ends before an open file is reached, but DATA may still come for a failed one. */
+	allowed = id == receiver->next_id && id < receiver->credit &&
+		  (!old || arrival_is_over(old)) &&
+		  (!receiver->asks || id <= receiver->asked_count);
 	if (allowed) {
-		old = receiver->window[id % WINDOW];
-		CHECK(!old || arrival_is_over(old)); /* credit ends before an open one is reached */
 		receiver->window[id % WINDOW] = arrival;
 		receiver->next_id++;
 	}
 	(void)pthread_mutex_unlock(&session->lock);
-	arrival_free(receiver, old);
 	if (!allowed) {
 		free(arrival);
 		return NULL;
 	}
+	arrival_free(receiver, old);
 	atomic_fetch_add(&session->files_known, 1);
 	return arrival;
 }
@@ -337,6 +380,8 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 
 	if (parsed == -EPROTO || (parsed == 0 && file.parent != 0))
 		return proto(session, "malformed FILE");
+	if (!receiver->placed)
+		return proto(session, "FILE without a place");
 	arrival = take_id(receiver, frame->id);
 	if (!arrival)
 		return proto(session, "FILE with an id out of order or beyond the credit");
@@ -345,7 +390,10 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 		(void)err_set(&error, ZH_LIMIT, EFBIG, "announce", "the file is too large");
 	else if (parsed < 0)
 		(void)err_set(&error, ZH_UNSAFE_NAME, 0, "announce", "a name that cannot be");
-	if (parsed < 0)
+	else if (receiver->asks && strcmp(file.name, receiver->asked[frame->id - 1]) != 0)
+		(void)err_set(&error, ZH_UNSAFE_NAME, 0, "announce",
+			"the server sends another name than was asked for");
+	if (err_is_set(&error))
 		return arrival_fail(receiver, arrival, &error, true);
 	TEXT_SET(arrival->name, receiver->only_name[0] ? receiver->only_name : file.name);
 	arrival->size = file.size;
@@ -372,7 +420,7 @@ static int frame_end(struct receiver *receiver, struct arrival *arrival, const s
 
 	(void)pthread_mutex_lock(&session->lock);
 	right = right && end.size == arrival->size && end.mtime_s == arrival->mtime_s &&
-		end.mtime_ns == arrival->mtime_ns &&
+		end.mtime_ns == arrival->mtime_ns && !arrival->end_seen &&
 		(arrival->state == ARRIVAL_RECEIVING || arrival->state == ARRIVAL_FAILED);
 	if (right) {
 		arrival->end = end;
@@ -422,11 +470,35 @@ static int receiver_frame(struct session *session, const struct frame *frame)
 	return frame_end(receiver, arrival, frame);
 }
 
-/* The sender decides when a session is over. */
+/* Every file that was announced has arrived or failed. */
+static bool receiver_settled(struct session *session)
+{
+	const struct receiver *receiver = session->role_state;
+	bool settled = true;
+
+	(void)pthread_mutex_lock(&session->lock);
+	for (uint64_t id = receiver->low_id; id < receiver->next_id && settled; id++) {
+		const struct arrival *arrival = arrival_find(receiver, id);
+		settled = !arrival || arrival_is_finished(arrival);
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	return settled;
+}
+
+/*
+ * The sender decides when a session is over. It closes its data connections when every file is
+ * settled; one that was cut between two frames looks the same, but then files stay open.
+ */
 static int receiver_pump(struct session *session)
 {
-	(void)session;
-	return 0;
+	const struct receiver *receiver = session->role_state;
+	uint64_t lost_ns = atomic_load(&receiver->lost_ns);
+
+	if (lost_ns == 0 || clock_now_ns() - lost_ns < (uint64_t)LOST_MS * NS_PER_MS ||
+		receiver_settled(session))
+		return 0;
+	return session_failf(session, ZH_NET, 0, "data connection",
+		"a data connection was closed before every file had arrived");
 }
 
 static void receiver_wake(struct session *session)
@@ -439,4 +511,6 @@ static const struct session_role_ops receiver_ops = {
 	.pump = receiver_pump,
 	.stream = receive_stream,
 	.wake = receiver_wake,
+	.settled = receiver_settled,
+	.finish = receiver_finish,
 };

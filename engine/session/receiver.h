@@ -17,6 +17,11 @@ struct receiver;
 int receiver_new(struct session *session, int root, struct receiver **ret_receiver) must_check;
 /* Where files go: a directory under root (borrowed), and the name for the only file, or NULL. */
 int receiver_place(struct receiver *receiver, int directory, const char *only_name) must_check;
+/*
+ * From now on only what is asked for may come: the file with the next id under this name, and none
+ * beyond the last one. name NULL: nothing more yet. 0 or -ENOMEM.
+ */
+int receiver_ask(struct receiver *receiver, const char *name, size_t length) must_check;
 /* Ends the committing thread; what is unfinished is discarded. */
 void receiver_free(struct receiver *receiver);
 

@@ -17,27 +17,22 @@
 
 #define OPEN_MOST  64        /* files announced and not yet acknowledged */
 #define DATA_BYTES (8 * MIB) /* of one DATA frame; a leaf's multiple */
-#define NAKS_KEPT  64        /* different leaves of one file that may be re-sent */
+#define LOOK_MS    1000      /* how often a stream without work looks at its connection */
 
 struct departure {
 	uint64_t id;
 	enum departure_state state;
 	struct source source;
-	struct zh_plan plan;
+	struct zh_plan *plan; /* goes with the source: files are many */
 	char *path;
 	char name[LIMIT_NAME_BYTES + 1];
-	int dir;
+	int dir; /* borrowed */
 	int beneath;
 	uint64_t unsent; /* bytes asked for and not yet settled */
 	uint32_t frames; /* DATA frames being sent now */
 	struct leaf_sum sum;
 	struct digest root; /* as in the last END */
-	struct {
-		uint64_t offset;
-		uint32_t count;
-	} nak[NAKS_KEPT];
-	uint32_t nak_count;
-	bool counted; /* done or failed, and told so */
+	uint8_t *resends;   /* per leaf, made by the first NAK */
 };
 
 struct sender {
@@ -59,12 +54,16 @@ static const struct session_role_ops sender_ops;
 int sender_new(struct session *session, struct sender **ret_sender)
 {
 	struct sender *sender = calloc(1, sizeof(*sender));
+	pthread_condattr_t monotonic;
 
 	if (!sender)
 		return -ENOMEM;
 	sender->session = session;
 	sender->credit = LIMIT_OPEN_IDS; /* what every receiver gives to begin with */
-	(void)pthread_cond_init(&sender->work, NULL);
+	(void)pthread_condattr_init(&monotonic);
+	(void)pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	(void)pthread_cond_init(&sender->work, &monotonic);
+	(void)pthread_condattr_destroy(&monotonic);
 	session->role = ROLE_SENDER;
 	session->ops = &sender_ops;
 	session->role_state = sender;
@@ -72,11 +71,19 @@ int sender_new(struct session *session, struct sender **ret_sender)
 	return 0;
 }
 
-static void departure_free(struct departure *departure)
+/* Lets go of what only a file that is being sent needs. */
+static void departure_shed(struct departure *departure)
 {
 	source_close(&departure->source);
-	if (departure->beneath)
-		sys_close(departure->dir);
+	free(departure->plan);
+	free(departure->resends);
+	departure->plan = NULL;
+	departure->resends = NULL;
+}
+
+static void departure_free(struct departure *departure)
+{
+	departure_shed(departure);
 	free(departure->path);
 	free(departure);
 }
@@ -153,7 +160,7 @@ static void settle(struct sender *sender, struct departure *departure, enum depa
 	sender->settled++;
 	sender->open--;
 	if (departure->frames == 0)
-		source_close(&departure->source);
+		departure_shed(departure);
 }
 
 /* Fails one file for the reason in error; tell: the receiver has to hear of it. */
@@ -217,11 +224,16 @@ static int announce_next(struct sender *sender)
 	if (r == 0 && departure->source.size > LIMIT_FILE_BYTES)
 		r = err_set(&error, ZH_LIMIT, EFBIG, "open source", "the file is too large");
 	if (r == 0) {
+		departure->plan = calloc(1, sizeof(*departure->plan));
+		if (!departure->plan)
+			r = err_set(&error, ZH_INTERNAL, ENOMEM, "plan", "no memory");
+	}
+	if (r == 0) {
 		r = session_plan(
-			session, departure->source.fd, departure->source.size, &departure->plan);
+			session, departure->source.fd, departure->source.size, departure->plan);
 		if (r < 0)
 			(void)err_set(&error, r == -EINVAL ? ZH_CONFIG : ZH_SRC_IO, r, "plan",
-				"the strategy cannot be used: %s", departure->plan.reason);
+				"the strategy cannot be used: %s", departure->plan->reason);
 	}
 	(void)pthread_mutex_lock(&session->lock);
 	sender->next++;
@@ -329,6 +341,33 @@ struct stream_work {
 	uint64_t file_id; /* that the channel is turned to */
 };
 
+/*
+ * Nothing ever comes back on a data connection, so one that has something to read was cut or
+ * closed. What was on its way in it is lost, and who waits for work would never find out. Reported
+ * the second time in a row only: the control connection may know a better reason.
+ */
+static bool connection_is_lost(const struct stream_work *work, bool *was_quiet)
+{
+	struct pollfd look = { .fd = work->link->fd, .events = POLLIN | POLLRDHUP };
+	bool quiet = sys_poll(&look, 1, 0) == 0;
+	bool lost = !quiet && !*was_quiet;
+
+	*was_quiet = quiet;
+	return lost;
+}
+
+/* A while, or until there is work. Locked. */
+static void wait_for_work(struct sender *sender)
+{
+	uint64_t until = clock_now_ns() + (uint64_t)LOOK_MS * NS_PER_MS;
+	struct timespec deadline = {
+		.tv_sec = (time_t)(until / NS_PER_S),
+		.tv_nsec = (long)(until % NS_PER_S),
+	};
+
+	(void)pthread_cond_timedwait(&sender->work, &sender->session->lock, &deadline);
+}
+
 /* Waits for work. NULL: there will be none. */
 static struct departure *take_work(struct stream_work *work, struct schedule_work *ret_piece)
 {
@@ -336,17 +375,22 @@ static struct departure *take_work(struct stream_work *work, struct schedule_wor
 	struct session *session = sender->session;
 	struct departure *departure = NULL;
 	uint64_t start = clock_now_ns();
+	bool lost = false, was_quiet = true;
 
 	(void)pthread_mutex_lock(&session->lock);
-	while (!session->aborted && !session->finishing && !departure) {
+	while (!session->aborted && !session->finishing && !departure && !lost) {
 		if (schedule_next(&sender->schedule, DATA_BYTES, ret_piece)) {
 			departure = find(sender, ret_piece->id);
 			departure->frames++;
 		} else {
-			(void)pthread_cond_wait(&sender->work, &session->lock);
+			wait_for_work(sender);
+			lost = connection_is_lost(work, &was_quiet);
 		}
 	}
+	lost = lost && !session->aborted && !session->finishing;
 	(void)pthread_mutex_unlock(&session->lock);
+	if (lost)
+		(void)session_fail_link(session, -ECONNRESET, "data connection");
 	channel_note_idle(work->channel, clock_now_ns() - start);
 	return departure;
 }
@@ -397,7 +441,7 @@ static int send_piece(struct stream_work *work, struct departure *departure,
 	int r;
 
 	if (work->file_id != piece->id) {
-		file_error = channel_file(channel, departure->source.fd, &departure->plan);
+		file_error = channel_file(channel, departure->source.fd, departure->plan);
 		work->file_id = piece->id;
 	}
 	bool sees = full && file_error == 0 && channel_sees_data(channel);
@@ -442,7 +486,7 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 		leaf_sum_add(
 			&departure->sum, piece->extent.offset / LEAF_BYTES + i, &work->digest[i]);
 	if (is_settled(departure) && departure->frames == 0)
-		source_close(&departure->source);
+		departure_shed(departure);
 	due = !err_is_set(source_error) && end_is_due(departure);
 	bool other = !err_is_set(source_error) && end_was_wrong(departure);
 	(void)pthread_mutex_unlock(&session->lock);
@@ -508,6 +552,14 @@ static int proto(struct session *session, const char *what)
 	return session_failf(session, ZH_PROTO, 0, "control connection", "%s", what);
 }
 
+static bool range_is_of_leaves(const struct zh_extent *range, uint64_t size)
+{
+	uint64_t end = range->offset + range->length; /* the parser has seen to overflow */
+
+	return range->offset % LEAF_BYTES == 0 && end <= size &&
+	       (end % LEAF_BYTES == 0 || end == size);
+}
+
 static int frame_need(struct sender *sender, struct departure *departure, const struct frame *frame)
 {
 	struct session *session = sender->session;
@@ -523,9 +575,7 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 	if (r == 0 && departure->state == DEPARTURE_ANNOUNCED) {
 		departure_advance(departure, DEPARTURE_SENDING);
 		for (size_t i = 0; i < count && r == 0; i++) {
-			if (range[i].offset % LEAF_BYTES != 0 ||
-				!range_fits(
-					range[i].offset, range[i].length, departure->source.size))
+			if (!range_is_of_leaves(&range[i], departure->source.size))
 				r = -EPROTO;
 			else
 				r = schedule_add(&sender->schedule, departure->id, range[i], false);
@@ -545,21 +595,14 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 	return due ? send_end(sender, departure) : 0;
 }
 
-/* Counts a NAK of one leaf. False: it has been re-sent often enough. */
-static bool nak_allowed(struct departure *departure, uint64_t offset)
+/* Counts a NAK of one leaf. -EPROTO: it has been re-sent often enough. */
+static int count_nak(struct departure *departure, uint64_t leaf)
 {
-	uint32_t i = 0;
-
-	while (i < departure->nak_count && departure->nak[i].offset != offset)
-		i++;
-	if (i == departure->nak_count) {
-		if (i == NAKS_KEPT)
-			return false;
-		departure->nak_count++;
-		departure->nak[i].offset = offset;
-		departure->nak[i].count = 0;
-	}
-	return ++departure->nak[i].count <= LIMIT_RESENDS;
+	if (!departure->resends)
+		departure->resends = calloc(1, leaf_count(departure->source.size));
+	if (!departure->resends)
+		return -ENOMEM;
+	return departure->resends[leaf]++ < LIMIT_RESENDS ? 0 : -EPROTO;
 }
 
 static int frame_nak(struct sender *sender, struct departure *departure, const struct frame *frame)
@@ -575,10 +618,9 @@ static int frame_nak(struct sender *sender, struct departure *departure, const s
 	struct zh_extent leaf = { frame->offset, min_u64(LEAF_BYTES, size - frame->offset) };
 	(void)pthread_mutex_lock(&session->lock);
 	if (departure->state == DEPARTURE_SENDING || departure->state == DEPARTURE_ENDED) {
-		if (nak_allowed(departure, frame->offset))
+		r = count_nak(departure, frame->offset / LEAF_BYTES);
+		if (r == 0)
 			r = schedule_add(&sender->schedule, departure->id, leaf, true);
-		else
-			r = -EPROTO;
 		departure->unsent += leaf.length;
 		leaf_sum_remove(&departure->sum, frame->offset / LEAF_BYTES, &nak.claimed);
 		(void)pthread_cond_broadcast(&sender->work);
@@ -669,9 +711,28 @@ static void sender_wake(struct session *session)
 	(void)pthread_mutex_unlock(&session->lock);
 }
 
+/* A receiver that ends before the sender does gives up what has not been acknowledged. */
+static bool sender_settled(struct session *session)
+{
+	struct sender *sender = session->role_state;
+	bool settled;
+
+	(void)pthread_mutex_lock(&session->lock);
+	settled = session->state < SESSION_OPEN || sender->settled == sender->count;
+	(void)pthread_mutex_unlock(&session->lock);
+	return settled;
+}
+
+static void sender_finish(struct session *session)
+{
+	(void)session; /* sources were closed as their files were settled */
+}
+
 static const struct session_role_ops sender_ops = {
 	.frame = sender_frame,
 	.pump = sender_pump,
 	.stream = sender_stream,
 	.wake = sender_wake,
+	.settled = sender_settled,
+	.finish = sender_finish,
 };

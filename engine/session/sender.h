@@ -18,7 +18,7 @@ void sender_free(struct sender *sender);
 
 /*
  * Queues one file under the name it shall have at the other side. Before the session is open: path
- * is relative to dir (see source_open; with beneath dir becomes the sender's) and copied. After
+ * is relative to dir (borrowed; see source_open) and copied. After
  * sender_no_more() the session ends when all files are settled. 0 or -ENOMEM.
  */
 int sender_add(

@@ -16,7 +16,8 @@ struct served {
 	struct session session;
 	struct sender *sender;
 	struct receiver *receiver;
-	int place; /* directory that files go to; owned unless it is the root */
+	int place;       /* directory that files go to; owned unless it is the root */
+	uint32_t wanted; /* sources of a pull so far */
 };
 
 int serve_pass(int socket, int fd, const struct passed_hello *hello)
@@ -179,7 +180,26 @@ static int place_destination(struct served *served, const struct wire_path *path
 	return r < 0 ? err_set(err, ZH_DST_IO, r, "destination", "cannot be examined") : 0;
 }
 
-/* Pull: a file that is wanted. */
+/* The components with "/" between them. */
+static char *path_text(const struct wire_path *path)
+{
+	char *text = malloc(path->length + 1), *out = text;
+	const char *name;
+	uint8_t length;
+	size_t at = 0;
+
+	while (text && wire_path_next(path, &at, &name, &length)) {
+		if (out != text)
+			*out++ = '/';
+		memcpy(out, name, length);
+		out += length;
+	}
+	if (text)
+		*out = '\0';
+	return text;
+}
+
+/* Pull: a file that is wanted. The sender walks to it again when its turn comes: many may wait. */
 static int place_source(struct served *served, const struct wire_path *path, struct zh_error *err,
 	enum root_kind *ret_kind, uint64_t *ret_size)
 {
@@ -193,22 +213,23 @@ static int place_source(struct served *served, const struct wire_path *path, str
 	*ret_kind = ROOT_DIRECTORY;
 	if (path->count > 0)
 		r = root_look(directory, name, ret_kind, ret_size);
-	if (r < 0)
-		(void)err_set(err, err_of_source(r), r, "open source", "cannot look");
-	else if (*ret_kind == ROOT_ABSENT)
-		(void)err_set(err, ZH_SRC_GONE, ENOENT, "open source", "the source");
-	else if (*ret_kind == ROOT_DIRECTORY)
-		(void)err_set(err, ZH_USAGE, EISDIR, "open source", "the source");
-	else if (*ret_kind == ROOT_OTHER)
-		(void)err_set(err, ZH_USAGE, 0, "open source",
-			"the source is a link or a special file, which are not sent");
-	if (directory == root) /* the sender opens the file later, in a directory that it owns */
-		directory = sys_fcntl(root, F_DUPFD_CLOEXEC, 0);
-	if (!err_is_set(err) && sender_add(served->sender, directory, name, 1, name) < 0)
-		(void)err_set(err, ZH_INTERNAL, ENOMEM, "open source", "no memory");
-	if (err_is_set(err))
+	if (directory != root)
 		sys_close(directory);
-	return err_is_set(err) ? -ECANCELED : 0;
+	if (r < 0)
+		return err_set(err, err_of_source(r), r, "open source", "cannot look");
+	if (*ret_kind == ROOT_ABSENT)
+		return err_set(err, ZH_SRC_GONE, ENOENT, "open source", "the source");
+	if (*ret_kind == ROOT_DIRECTORY)
+		return err_set(err, ZH_USAGE, EISDIR, "open source", "the source");
+	if (*ret_kind == ROOT_OTHER)
+		return err_set(err, ZH_USAGE, 0, "open source",
+			"the source is a link or a special file, which are not sent");
+	if (served->wanted++ >= LIMIT_OPEN_IDS)
+		return err_set(err, ZH_LIMIT, 0, "open source", "too many sources at once");
+	char *text = path_text(path);
+	r = text ? sender_add(served->sender, root, text, 1, name) : -ENOMEM;
+	free(text);
+	return r < 0 ? err_set(err, ZH_INTERNAL, r, "open source", "no memory") : 0;
 }
 
 /* Answers one WANT. 1: it was the last. */
@@ -238,6 +259,7 @@ static int answer_want(struct served *served, const struct frame *want)
 	return (want->flags & WANT_LAST) != 0;
 }
 
+/* 1: the client has said BYE, and that was all. */
 static int placing(struct served *served)
 {
 	struct session *session = &served->session;
@@ -249,15 +271,25 @@ static int placing(struct served *served)
 		if (r < 0)
 			return session_fail_link(
 				session, r == -EAGAIN ? -ETIMEDOUT : r, "control connection");
-		if (frame.type == FRAME_PING) {
-			struct frame pong = { .type = FRAME_PONG, .id = frame.id };
-			r = session_send(session, &pong, NULL);
-			continue;
-		}
-		if (frame.type != FRAME_WANT)
+		switch (frame.type) {
+		case FRAME_PING:
+			r = session_send(session,
+				&(struct frame){ .type = FRAME_PONG, .id = frame.id }, NULL);
+			break;
+		case FRAME_PONG:
+			break;
+		case FRAME_ERR:
+			return session_heard_err(session, &frame);
+		case FRAME_BYE:
+			r = session_heard_bye(session, &frame);
+			return r < 0 ? r : 1;
+		case FRAME_WANT:
+			r = answer_want(served, &frame);
+			break;
+		default:
 			return session_failf(session, ZH_PROTO, 0, "control connection",
 				"%s is not expected now", wire_name(frame.type));
-		r = answer_want(served, &frame);
+		}
 	} while (r == 0);
 	return r < 0 ? r : 0;
 }
@@ -288,6 +320,8 @@ static int receive_setup(struct served *served)
 	if (r < 0)
 		return session_fail_link(
 			session, r == -EAGAIN ? -ETIMEDOUT : r, "control connection");
+	if (frame.type == FRAME_ERR)
+		return session_heard_err(session, &frame);
 	if (frame.type != FRAME_SETUP ||
 		wire_parse_setup(session->control.payload, frame.length, &setup) < 0 ||
 		setup.direction != (push ? ZH_PUSH : ZH_PULL))
@@ -316,8 +350,8 @@ static int serve_all(struct served *served)
 		return r;
 	session->state = SESSION_PLACING;
 	r = placing(served);
-	if (r < 0)
-		return r;
+	if (r != 0)
+		return r < 0 ? r : 0;
 	if (served->sender)
 		sender_no_more(served->sender);
 	session->state = SESSION_OPEN;
@@ -371,9 +405,8 @@ int serve_session(const struct serve *serve, int fd)
 		IGNORE(sys_write(serve->listener, &authenticated, 1)); /* gone: we end anyway */
 		r = serve_all(served);
 		/* A failure before session_run has not been told to the client yet. */
-		if (r < 0 && session->state < SESSION_OPEN) {
+		if (r < 0 && session->state < SESSION_OPEN && !session->error.at_peer)
 			IGNORE(session_send_err(session, 0, &session->error));
-		}
 	}
 	log_result(session, serve->intent == HELLO_PUSH);
 	r = session->error.outcome;

@@ -242,12 +242,26 @@ static int session_start(
 	return 0;
 }
 
+/* A session says by one byte that its client has proved itself. */
+static void running_hear(struct running *running)
+{
+	char byte;
+
+	if (!running->authenticated && sys_recv(running->socket, &byte, 1, MSG_DONTWAIT) == 1)
+		running->authenticated = true;
+}
+
+/* Data connections count only for who has proved itself: they are not bounded here any more. */
 static int data_route(
 	struct zh_server *server, const struct pending *pending, const struct hello *hello)
 {
 	for (size_t i = 0; i < ARRAY_LEN(server->running); i++) {
 		struct running *running = &server->running[i];
-		if (running->pid && memcmp(running->session, hello->session, SESSION_ID_BYTES) == 0)
+		if (!running->pid ||
+			memcmp(running->session, hello->session, SESSION_ID_BYTES) != 0)
+			continue;
+		running_hear(running);
+		if (running->authenticated)
 			return serve_pass(running->socket, pending->fd, &pending->hello);
 	}
 	return -ENOENT;
@@ -266,7 +280,10 @@ static void hello_arrived(struct zh_server *server, struct pending *pending)
 	struct hello hello;
 	enum zh_outcome refusal = ZH_OK;
 
-	if (wire_parse_hello(pending->hello.bytes, &hello) < 0) {
+	/* The number of a session is the server's to give. */
+	if (wire_parse_hello(pending->hello.bytes, &hello) < 0 ||
+		(hello.kind == HELLO_CONTROL &&
+			memcmp(hello.session, mine.session, SESSION_ID_BYTES) != 0)) {
 		log_stranger(server, pending->fd, "does not speak zerohaul");
 		pending_close(pending);
 		return;
@@ -325,31 +342,65 @@ static void address_bytes(const struct sockaddr_storage *address, uint8_t ret_by
 	}
 }
 
+static unsigned pending_of_source(const struct zh_server *server, const uint8_t source[16])
+{
+	unsigned count = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(server->pending); i++)
+		count += server->pending[i].fd >= 0 &&
+			 memcmp(server->pending[i].source, source, 16) == 0;
+	return count;
+}
+
+/*
+ * When all slots are taken the oldest connection of the address that has most of them goes: silent
+ * ones from many addresses do not keep out a client that has something to say.
+ */
+static struct pending *pending_evict(struct zh_server *server)
+{
+	struct pending *victim = NULL;
+	unsigned most = 1;
+
+	for (size_t i = 0; i < ARRAY_LEN(server->pending); i++) {
+		struct pending *pending = &server->pending[i];
+		unsigned count = pending_of_source(server, pending->source);
+		if (count > most ||
+			(victim && count == most &&
+				pending->hello.deadline_ns < victim->hello.deadline_ns)) {
+			victim = pending;
+			most = count;
+		}
+	}
+	if (victim) {
+		log_stranger(server, victim->fd, "made room for another connection");
+		pending_close(victim);
+	}
+	return victim;
+}
+
 static void accept_one(struct zh_server *server)
 {
 	struct sockaddr_storage address = { 0 };
 	socklen_t length = sizeof(address);
 	struct pending *slot = NULL;
-	unsigned same = 0;
+	unsigned same;
 	uint8_t source[16];
 	int fd = sys_accept(server->listener, (struct sockaddr *)&address, &length, SOCK_NONBLOCK);
 
 	if (fd < 0)
 		return; /* gone again, or no descriptors: the next round tries again */
 	address_bytes(&address, source);
-	for (size_t i = 0; i < ARRAY_LEN(server->pending); i++) {
-		struct pending *pending = &server->pending[i];
-		if (pending->fd < 0)
-			slot = slot ? slot : pending;
-		else if (memcmp(pending->source, source, sizeof(source)) == 0)
-			same++;
-	}
+	for (size_t i = 0; i < ARRAY_LEN(server->pending) && !slot; i++)
+		slot = server->pending[i].fd < 0 ? &server->pending[i] : NULL;
+	same = pending_of_source(server, source);
 	/* A session that has not proved itself yet is still a stranger's. */
 	for (size_t i = 0; i < ARRAY_LEN(server->running); i++) {
 		const struct running *running = &server->running[i];
 		same += running->pid && !running->authenticated &&
 			memcmp(running->source, source, sizeof(source)) == 0;
 	}
+	if (!slot && same < LIMIT_PENDING_PER_SOURCE)
+		slot = pending_evict(server);
 	if (!slot || same >= LIMIT_PENDING_PER_SOURCE) {
 		log_stranger(server, fd, "too many connections without a HELLO");
 		sys_close(fd);
@@ -375,6 +426,19 @@ static void pending_expire(struct zh_server *server)
 	}
 }
 
+/* A session that ends by a signal is a bug, or somebody's kill. */
+static void log_crash(const struct zh_server *server, int status)
+{
+	char line[80];
+	int length;
+
+	if (server->log_fd < 0 || !WIFSIGNALED(status))
+		return;
+	length = snprintf(
+		line, sizeof(line), "a session was ended by signal %d\n", WTERMSIG(status));
+	IGNORE(sys_write(server->log_fd, line, (size_t)length)); /* a full log loses lines only */
+}
+
 /* Notices sessions that have proved themselves, and collects those that have ended. */
 static unsigned running_collect(struct zh_server *server)
 {
@@ -383,17 +447,16 @@ static unsigned running_collect(struct zh_server *server)
 	for (size_t i = 0; i < ARRAY_LEN(server->running); i++) {
 		struct running *running = &server->running[i];
 		int status = 0;
-		char byte;
 		if (running->pid == 0)
 			continue;
-		if (sys_recv(running->socket, &byte, 1, MSG_DONTWAIT) == 1)
-			running->authenticated = true;
+		running_hear(running);
 		if (waitpid(running->pid, &status, WNOHANG) != running->pid) {
 			count++;
 			continue;
 		}
 		sys_close(running->socket);
 		running->pid = 0;
+		log_crash(server, status);
 		if (running->authenticated && server->flags & ZH_SERVE_ONCE && !server->once_over) {
 			server->once_over = true;
 			server->once_outcome =

@@ -16,6 +16,10 @@
 
 #define FAILURES_KEPT 10000
 
+/* Memory for blocks in flight, whatever a peer asks for: so much in all and for each stream. */
+#define BUFFERS_SHARED     (48 * MIB)
+#define BUFFERS_PER_STREAM (4 * MIB)
+
 int session_init(struct session *session, enum session_end end, int fd)
 {
 	int r;
@@ -149,6 +153,22 @@ void session_file_done(struct session *session, uint64_t size)
 	(void)pthread_mutex_unlock(&session->lock);
 }
 
+/* A peer can make files fail as fast as it likes; the sum is told at the end. */
+static bool may_log_file(struct session *session)
+{
+	uint64_t second = clock_now_ns() / NS_PER_S;
+	bool may;
+
+	(void)pthread_mutex_lock(&session->lock);
+	if (second != session->log_second) {
+		session->log_second = second;
+		session->log_lines = 0;
+	}
+	may = session->log_lines++ < LIMIT_LOG_LINES_PER_S;
+	(void)pthread_mutex_unlock(&session->lock);
+	return may;
+}
+
 void session_file_failed(
 	struct session *session, const char *name, size_t name_length, const struct zh_error *error)
 {
@@ -157,10 +177,11 @@ void session_file_failed(
 
 	err_file(&failure.error, name, name_length, error->offset);
 	atomic_fetch_add(&session->files_failed, 1);
-	session_log(session, "%s failed: %s (%s, %s)",
-		failure.error.file[0] ? failure.error.file : "a file", failure.error.text,
-		zh_outcome_name(failure.error.outcome),
-		failure.error.at_peer ? "said by the peer" : "here");
+	if (may_log_file(session))
+		session_log(session, "%s failed: %s (%s, %s)",
+			failure.error.file[0] ? failure.error.file : "a file", failure.error.text,
+			zh_outcome_name(failure.error.outcome),
+			failure.error.at_peer ? "said by the peer" : "here");
 	(void)pthread_mutex_lock(&session->lock);
 	if (session->failure_count < FAILURES_KEPT) {
 		grown = reallocarray(
@@ -192,6 +213,7 @@ int session_plan(struct session *session, int file, uint64_t size, struct zh_pla
 		.chunk_bytes = session->setup.chunk_bytes,
 		.no_fallback = session->setup.no_fallback,
 	};
+	uint64_t most;
 	int r = file >= 0 ? file_facts(file, facts.extent, &facts.file) : 0;
 
 	if (r < 0)
@@ -199,6 +221,13 @@ int session_plan(struct session *session, int file, uint64_t size, struct zh_pla
 	probe_host(&facts.host);
 	TEXT_SET(facts.strategy, session->strategy);
 	r = plan_make(&facts, ret_plan);
+	most = BUFFERS_SHARED / session->setup.streams + BUFFERS_PER_STREAM;
+	if (r == 0 && ret_plan->depth > 1 &&
+		(uint64_t)ret_plan->depth * ret_plan->chunk_bytes > most) {
+		facts.chunk_bytes = (uint32_t)min_u64(ret_plan->chunk_bytes, most / 2);
+		facts.depth = (uint32_t)(most / facts.chunk_bytes);
+		r = plan_make(&facts, ret_plan);
+	}
 	if (r == 0)
 		session_keep_plan(session, ret_plan, size);
 	return r;
@@ -244,6 +273,7 @@ static void *stream_main(void *argument)
 	struct link *link = malloc(sizeof(*link));
 	struct channel channel;
 	struct zh_error error;
+	bool proved = false;
 	int r;
 
 	err_init(&error);
@@ -258,14 +288,19 @@ static void *stream_main(void *argument)
 	if (r == 0)
 		r = stream_handshake(stream, link, &error);
 	if (r == 0) {
+		proved = true;
 		atomic_fetch_add(&session->streams_proved, 1);
 		r = sock_apply(link->fd, &session->sock, &error);
 	}
-	if (r < 0) {
+	if (r < 0 && stream->passed && !proved) {
+		/* Whoever knows the number of a session cannot end it by that. */
+		session_log(session, "a data connection was closed: %s", error.text);
+		atomic_store(&stream->refused, true);
+	} else if (r < 0) {
 		(void)session_fail(session, &error);
 	} else {
 		channel_open(&channel, side, link->fd, session->abort_fd, (int)LIMIT_STALL_MS);
-		channel.cork = session->sock.nagle == ZH_NAGLE_CORK;
+		channel.nagle = (enum zh_nagle)session->sock.nagle;
 		IGNORE(session->ops->stream(
 			session, link, &channel)); /* it has failed the session */
 		stream_account(session, &channel);
@@ -282,11 +317,17 @@ int session_add_stream(
 	struct session_stream *stream;
 	int r;
 
-	if (index >= session->setup.streams || session->stream[index].started) {
+	stream = &session->stream[min_u64(index, LIMIT_STREAMS - 1)];
+	if (stream->started && atomic_load(&stream->refused)) {
+		(void)pthread_join(stream->thread, NULL);
+		stream->started = false;
+		session->stream_count--;
+	}
+	if (index >= session->setup.streams || stream->started) {
 		sys_close(fd);
 		return -EINVAL;
 	}
-	stream = &session->stream[index];
+	atomic_store(&stream->refused, false);
 	stream->session = session;
 	stream->fd = fd;
 	stream->index = index;
@@ -324,7 +365,7 @@ static int frame_ping(struct session *session, const struct frame *frame)
 	return session_send(session, &pong, NULL);
 }
 
-static int frame_err_session(struct session *session, const struct frame *frame)
+int session_heard_err(struct session *session, const struct frame *frame)
 {
 	struct wire_err wire;
 	struct zh_error error;
@@ -341,6 +382,8 @@ static int frame_bye(struct session *session, const struct frame *frame)
 
 	if (wire_parse_bye(session->control.payload, frame->length, &report) < 0)
 		return session_failf(session, ZH_PROTO, 0, "BYE", "malformed");
+	if (!session->ops->settled(session))
+		return session_failf(session, ZH_PROTO, 0, "BYE", "not every file was settled");
 	(void)pthread_mutex_lock(&session->lock);
 	session->theirs = report;
 	(void)pthread_mutex_unlock(&session->lock);
@@ -353,11 +396,22 @@ static int send_bye(struct session *session)
 	int length;
 
 	session_join_streams(session);
+	session->ops->finish(session);
 	session_end_report(session);
 	length = wire_build_bye(&session->mine, bytes, sizeof(bytes));
 	CHECK(length > 0);
 	struct frame bye = { .type = FRAME_BYE, .length = (uint32_t)length };
 	return session_send(session, &bye, bytes);
+}
+
+int session_heard_bye(struct session *session, const struct frame *frame)
+{
+	int r = frame_bye(session, frame);
+
+	if (r < 0)
+		return r;
+	session->state = SESSION_CLOSED;
+	return send_bye(session);
 }
 
 static int dispatch(struct session *session, const struct frame *frame, bool *ret_bye)
@@ -376,7 +430,7 @@ static int dispatch(struct session *session, const struct frame *frame, bool *re
 		return frame_bye(session, frame);
 	case FRAME_ERR:
 		if (frame->id == 0)
-			return frame_err_session(session, frame);
+			return session_heard_err(session, frame);
 		return session->ops->frame(session, frame);
 	default:
 		return session->ops->frame(session, frame);
@@ -395,11 +449,12 @@ static int receive_one(struct session *session, struct frame *ret_frame, int ext
 	};
 	int r;
 
-	if (silent_ms >= LIMIT_IDLE_MS)
-		return -ETIMEDOUT;
-	r = sys_poll(set, 3, (int)LIMIT_PING_MS);
+	/* What came while this thread was busy has been heard in time. */
+	r = sys_poll(set, 3, silent_ms >= LIMIT_IDLE_MS ? 0 : (int)LIMIT_PING_MS);
 	if (r < 0)
 		return r == -EINTR ? -EAGAIN : r;
+	if (silent_ms >= LIMIT_IDLE_MS && !set[0].revents && !set[1].revents)
+		return -ETIMEDOUT;
 	if (set[1].revents)
 		return -ECANCELED;
 	if (set[2].revents) {
@@ -456,9 +511,9 @@ int session_run(struct session *session, int extra_fd,
 	int r = control_loop(session, extra_fd, on_extra);
 
 	if (r < 0 && session->control.mac_out) {
-		/* The peer hears why, unless it told us or the connection is gone. */
-		bool tell = !session->error.at_peer && session->error.outcome != ZH_NET;
-		if (tell)
+		/* The peer hears why, unless it told us. A broken data connection it hears of, too.
+		 */
+		if (!session->error.at_peer)
 			IGNORE(session_send_err(session, 0, &session->error));
 	}
 	session_join_streams(session);

@@ -33,6 +33,11 @@ struct session_role_ops {
 	int (*stream)(struct session *session, struct link *link, struct channel *channel);
 	/* Wakes whatever waits inside the role, after the session has failed or is finished. */
 	void (*wake)(struct session *session);
+	/* Every file that was announced is over: BYE may come. */
+	bool (*settled)(struct session *session);
+	/* The streams have ended: clears up before this side says BYE, so that nothing is left
+	 * then. */
+	void (*finish)(struct session *session);
 };
 
 /* What the listener tells of a connection that it hands on. */
@@ -45,7 +50,8 @@ struct session_stream {
 	struct session *session;
 	pthread_t thread;
 	bool started;
-	int fd; /* taken over by the thread */
+	_Atomic bool refused; /* server: did not prove itself, so the index is free again */
+	int fd;               /* taken over by the thread */
 	uint32_t index;
 	bool passed; /* server: the listener has read the client's HELLO */
 	struct passed_hello hello;
@@ -92,6 +98,8 @@ struct session {
 	uint64_t done_bytes; /* sizes of the files acknowledged */
 	struct zh_failure *failure;
 	size_t failure_count;
+	uint64_t log_second; /* in which log_lines failed files were logged */
+	uint32_t log_lines;
 	struct zh_plan plan; /* of the largest file so far */
 	uint64_t plan_size;
 };
@@ -130,6 +138,10 @@ int session_add_stream(
 	struct session *session, int fd, uint32_t index, const struct passed_hello *hello);
 /* Waits for the stream threads; their totals are in session->mine then. */
 void session_join_streams(struct session *session);
+
+/* For the frames of PLACING, which come one by one: what any state does with ERR and BYE. */
+int session_heard_err(struct session *session, const struct frame *frame);
+int session_heard_bye(struct session *session, const struct frame *frame);
 
 /*
  * Runs the control connection until both sides have said BYE or the session has failed. extra_fd:

@@ -124,6 +124,54 @@ static bool ends_in_slash(const char *path)
 	return length > 0 && path[length - 1] == '/';
 }
 
+/* The last component that is not empty. */
+static const char *name_of_source(const char *source, size_t *ret_length)
+{
+	size_t length = strlen(source);
+	const char *name = source;
+
+	while (length > 0 && source[length - 1] == '/')
+		length--;
+	for (size_t i = 0; i < length; i++)
+		if (source[i] == '/')
+			name = source + i + 1;
+	*ret_length = length - (size_t)(name - source);
+	return name;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	size_t a_length, b_length;
+	const char *a_name = name_of_source(*(char *const *)a, &a_length);
+	const char *b_name = name_of_source(*(char *const *)b, &b_length);
+	int order = memcmp(a_name, b_name, min_size(a_length, b_length));
+
+	return order ? order : (a_length > b_length) - (a_length < b_length);
+}
+
+/* Of two sources with one name the one that comes later would replace the other. */
+static int check_names(const struct zh_transfer *transfer, struct zh_error *err)
+{
+	size_t count = transfer->source_count, length;
+	char **sorted = calloc(count, sizeof(*sorted));
+	const char *name;
+	int r = 0;
+
+	if (!sorted)
+		return err_set(err, ZH_INTERNAL, ENOMEM, "options", "no memory");
+	memcpy(sorted, transfer->source, count * sizeof(*sorted));
+	qsort(sorted, count, sizeof(*sorted), compare_names);
+	for (size_t i = 1; i < count && r == 0; i++)
+		if (compare_names(&sorted[i - 1], &sorted[i]) == 0) {
+			r = err_set(
+				err, ZH_USAGE, 0, "options", "two sources would get the same name");
+			name = name_of_source(sorted[i], &length);
+			err_file(err, name, length, 0);
+		}
+	free(sorted);
+	return r;
+}
+
 static int check_wish(const char *name, enum zh_side side, struct zh_error *err)
 {
 	if (!name || strategy_find(side, name))
@@ -151,7 +199,9 @@ static int check_options(struct zh_transfer *transfer, struct zh_error *err)
 		(options->verify != ZH_VERIFY_NONE || options->durability != ZH_DURABLE_NONE))
 		return err_set(err, ZH_USAGE, 0, "options",
 			"'discard' stores nothing: it needs --verify=none --durability=none");
-	r = check_wish(transfer->strategy, ZH_SEND, err);
+	r = check_names(transfer, err);
+	if (r == 0)
+		r = check_wish(transfer->strategy, ZH_SEND, err);
 	if (r == 0)
 		r = check_wish(transfer->receive_strategy, ZH_RECEIVE, err);
 	if (r < 0)
@@ -316,13 +366,32 @@ static int send_want(struct session *session, uint64_t id, const char *path, uin
 static int receive_place(struct session *session, uint64_t id, struct wire_place_info *ret_place,
 	struct zh_error *ret_error)
 {
+	uint64_t deadline_ns = clock_now_ns() + (uint64_t)LIMIT_IDLE_MS * NS_PER_MS;
 	struct wire_err wire;
 	struct frame frame;
-	int r = link_recv(&session->control, &frame, (int)LIMIT_IDLE_MS);
+	bool liveness;
+	int r;
 
-	if (r < 0)
-		return session_fail_link(
-			session, r == -EAGAIN ? -ETIMEDOUT : r, "control connection");
+	do {
+		uint64_t now = clock_now_ns();
+		r = link_recv(&session->control, &frame,
+			now < deadline_ns ? (int)((deadline_ns - now) / NS_PER_MS) : 0);
+		if (r < 0)
+			return session_fail_link(
+				session, r == -EAGAIN ? -ETIMEDOUT : r, "control connection");
+		liveness = frame.type == FRAME_PING || frame.type == FRAME_PONG;
+		if (frame.type == FRAME_PING)
+			r = session_send(session,
+				&(struct frame){ .type = FRAME_PONG, .id = frame.id }, NULL);
+		if (frame.type == FRAME_CREDIT && session->role == ROLE_SENDER) {
+			liveness = true;
+			r = session->ops->frame(session, &frame);
+		}
+		if (r == 0 && clock_now_ns() >= deadline_ns) /* liveness is no answer */
+			r = session_fail_link(session, -ETIMEDOUT, "control connection");
+		if (r < 0)
+			return r;
+	} while (liveness);
 	if (frame.type == FRAME_PLACE && frame.id == id &&
 		wire_parse_place(session->control.payload, frame.length, ret_place) == 0)
 		return 0;
@@ -355,10 +424,22 @@ static int place_push(struct zh_transfer *transfer)
 	return r;
 }
 
+/* Only this source may come now, under its own name. */
+static int ask(struct zh_transfer *transfer, const char *source)
+{
+	size_t length;
+	const char *name = name_of_source(source, &length);
+
+	return receiver_ask(transfer->receiver, name, length) < 0
+		       ? session_failf(
+				 &transfer->session, ZH_INTERNAL, ENOMEM, "add source", "no memory")
+		       : 0;
+}
+
 static int place_pull(struct zh_transfer *transfer)
 {
 	struct session *session = &transfer->session;
-	int r = 0;
+	int r = receiver_ask(transfer->receiver, NULL, 0); /* nothing more cannot fail */
 
 	for (size_t i = 0; i < transfer->source_count && r == 0; i++) {
 		const char *source = transfer->source[i];
@@ -372,6 +453,8 @@ static int place_pull(struct zh_transfer *transfer)
 		if (r == 0 && err_is_set(&error)) {
 			atomic_fetch_add(&session->files_known, 1);
 			session_file_failed(session, source, strlen(source), &error);
+		} else if (r == 0) {
+			r = ask(transfer, source);
 		}
 	}
 	return r;

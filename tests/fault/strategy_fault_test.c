@@ -2,9 +2,9 @@
 /*
  * strategy_fault_test.c - every call that a strategy makes fails, is short or is interrupted: the
  * n-th one, once and from then on, for all n until a run ends without meeting the fault. After
- * each: success only with the right bytes, on the wire or in the file; no descriptor or memory kept;
- * an error that is the one injected; a demotion on record when the fallback took over; and after an
- * error of the file a stream that is still in step.
+ * each: success only with the right bytes, on the wire or in the file; no descriptor or memory
+ * kept; an error that is the one injected; a demotion on record when the fallback took over; and
+ * after an error of the file a stream that is still in step.
  *
  * The peer is a process of its own, forked before the fault is armed.
  * With the argument "complete": smaller chunks, every combination.
@@ -130,9 +130,9 @@ static void describe(const struct trial *trial, const char *problem)
 		trial->subject->whole_call ? ", whole call" : "",
 		(unsigned long long)trial->fault.nth,
 		sys_call_text(trial->struck_call) ? sys_call_text(trial->struck_call) : "none",
-		trial->fault.kind == SYS_FAULT_ERRNO	 ? "fails with"
-			: trial->fault.kind == SYS_FAULT_SHORT ? "is short"
-							       : "is interrupted",
+		trial->fault.kind == SYS_FAULT_ERRNO   ? "fails with"
+		: trial->fault.kind == SYS_FAULT_SHORT ? "is short"
+						       : "is interrupted",
 		trial->fault.error, trial->fault.times ? "once" : "from then on", problem,
 		trial->result, trial->stats.strategy, trial->stats.demotions,
 		trial->stats.demotion);

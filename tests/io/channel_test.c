@@ -19,7 +19,8 @@ struct bench {
 	struct zh_plan plan;
 };
 
-/* A channel over a connection, turned to a file, wishing for strategy. False: it is refused here. */
+/* A channel over a connection, turned to a file, wishing for strategy. False: it is refused here.
+ */
 static bool bench_open(struct bench *bench, void **state, enum zh_side side, const char *strategy)
 {
 	struct zh_extent extent = { 0, SIZE };
@@ -51,8 +52,7 @@ static int bench_file(struct bench *bench)
 
 static int bench_move(struct bench *bench, uint64_t offset, uint64_t length)
 {
-	return channel_move(
-		&bench->channel, (struct zh_extent){ offset, length }, 0, false, NULL);
+	return channel_move(&bench->channel, (struct zh_extent){ offset, length }, 0, false, NULL);
 }
 
 static void check_received(struct bench *bench, uint64_t offset, uint64_t length)
@@ -128,8 +128,7 @@ static void a_demotion_is_refused_without_fallback(void **state)
 /* The last bytes of an extent are refused: no step is left to tell it. */
 static void late_refusal(void **state, const char *strategy, enum sys_call call, bool no_fallback)
 {
-	struct sys_fault fault = { SYS_FAULT_ERRNO, call, EINVAL,
-		call == SYS_SPLICE ? 2 : 1, 1 };
+	struct sys_fault fault = { SYS_FAULT_ERRNO, call, EINVAL, call == SYS_SPLICE ? 2 : 1, 1 };
 	struct bench bench;
 
 	if (!bench_open(&bench, state, ZH_RECEIVE, strategy)) {
@@ -207,6 +206,43 @@ static void a_receiver_falls_back_as_often_as_it_must(void **state)
 		bench.channel.stats.demotion, "splice -> copy: Function not implemented");
 	assert_true(kit_is_at(bench.file, 0, 200000, KIT_SEED, 0));
 	bench_close(&bench);
+}
+
+/* Less memory may be locked than the plan has blocks for. */
+static void a_ring_that_may_lock_less_has_a_shallower_queue(void **state)
+{
+	static const struct {
+		enum zh_side side;
+		const char *strategy;
+	} rows[] = { { ZH_SEND, "uring-copy" }, { ZH_RECEIVE, "uring-direct" } };
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		for (uint64_t refusals = 0; refusals < 4; refusals++) {
+			struct sys_fault fault = { SYS_FAULT_ERRNO, SYS_URING_ENTER, ENOMEM, 2,
+				refusals };
+			struct bench bench;
+			if (!bench_open(&bench, state, rows[i].side, rows[i].strategy)) {
+				bench_close(&bench);
+				SKIP("io_uring is refused here");
+			}
+			uint32_t depth = bench.plan.depth >> refusals;
+			if (refusals > 0)
+				sys_fault_arm(&fault); /* the first call is the set-up */
+			assert_int_equal(bench_file(&bench), 0);
+			sys_fault_arm(NULL);
+			if (bench.channel.stats.demotions > 0 && !kit_memlock_is_scarce())
+				assert_true(depth < 2);
+			if (bench.channel.stats.demotions == 0 && !kit_memlock_is_scarce())
+				assert_int_equal(bench.channel.stats.depth, depth);
+			assert_true(kit_send_random(bench.end[1], KIT_SEED, 0, 300000));
+			assert_int_equal(bench_move(&bench, 0, 300000), 0);
+			assert_int_equal(channel_settle(&bench.channel), 0);
+			if (rows[i].side == ZH_SEND)
+				check_received(&bench, 0, 300000);
+			else
+				assert_true(kit_is_at(bench.file, 0, 300000, KIT_SEED, 0));
+			bench_close(&bench);
+		}
 }
 
 /* ------------------------------------------------------------------ errors ---------------------
@@ -352,7 +388,7 @@ static void a_cork_is_off_again_after_each_extent(void **state)
 	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++) {
 		struct bench bench;
 		(void)bench_open(&bench, state, ZH_SEND, tx->name);
-		bench.channel.cork = true;
+		bench.channel.nagle = ZH_NAGLE_CORK;
 		assert_int_equal(bench_file(&bench), 0);
 		sys_calls[SYS_SETSOCKOPT] = 0;
 		assert_int_equal(bench_move(&bench, 0, 100001), 0);
@@ -427,6 +463,7 @@ int main(void)
 		ARENA_TEST(a_demotion_is_refused_without_fallback),
 		ARENA_TEST(a_refusal_of_the_last_bytes_is_told_when_settling),
 		ARENA_TEST(a_receiver_falls_back_as_often_as_it_must),
+		ARENA_TEST(a_ring_that_may_lock_less_has_a_shallower_queue),
 		ARENA_TEST(a_file_that_says_try_again_has_failed),
 		ARENA_TEST(a_rescue_that_fails_names_the_file),
 		ARENA_TEST(a_socket_that_is_ready_and_takes_nothing_is_a_stall),

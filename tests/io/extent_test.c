@@ -65,8 +65,8 @@ static void make_trip(struct trip *trip)
 	int end[2];
 
 	kit_tcp_pair(end, trip->blocking);
-	struct zh_plan send = kit_plan(ZH_SEND, trip->source, end[0], out, trip->sender,
-		trip->chunk_bytes, trip->depth);
+	struct zh_plan send = kit_plan(
+		ZH_SEND, trip->source, end[0], out, trip->sender, trip->chunk_bytes, trip->depth);
 	struct zh_plan receive = kit_plan(ZH_RECEIVE, trip->destination, end[1], trip->extent,
 		trip->receiver, trip->chunk_bytes, trip->depth);
 	trip->tx = (struct kit_move){ .side = ZH_SEND,
@@ -205,7 +205,8 @@ static void fifty_random_trips_arrive_unchanged(void **state)
 
 	begin_trip(arena_of(state), &trip);
 	for (int i = 0; i < 50; i++) {
-		uint64_t length = random_next(&random) % (UINT64_C(1) << (random_next(&random) % 23));
+		uint64_t length =
+			random_next(&random) % (UINT64_C(1) << (random_next(&random) % 23));
 		uint64_t unit = random_next(&random) % 2 ? 4096 : 1;
 		trip.extent.offset = random_next(&random) % (8 * MIB) / unit * unit;
 		trip.extent.length = length;
@@ -254,10 +255,9 @@ static void without_a_wish_everything_is_chosen(void **state)
 static void copy_makes_exactly_the_calls_of_its_arithmetic(void **state)
 {
 	static const uint32_t chunks[] = { 4096, 65536, 100003, 1048576 };
-	struct trip trip = { .extent = { 0, 5 * MIB + 3 },
-		.sender = "copy",
-		.receiver = "copy",
-		.blocking = true };
+	struct trip trip = {
+		.extent = { 0, 5 * MIB + 3 }, .sender = "copy", .receiver = "copy", .blocking = true
+	};
 
 	begin_trip(arena_of(state), &trip);
 	for (size_t i = 0; i < ARRAY_LEN(chunks); i++) {
@@ -284,8 +284,8 @@ static void sendfile_and_splice_make_no_call_that_copies(void **state)
 	trip.sender = "sendfile";
 	trip.receiver = "splice";
 	make_stored_trip(&trip);
-	assert_int_equal(trip.tx.stats.calls[SYS_SENDFILE],
-		6 + trip.tx.stats.shorts + trip.tx.stats.agains);
+	assert_int_equal(
+		trip.tx.stats.calls[SYS_SENDFILE], 6 + trip.tx.stats.shorts + trip.tx.stats.agains);
 	assert_int_equal(trip.tx.stats.calls[SYS_PREAD] + trip.tx.stats.calls[SYS_SEND], 0);
 	assert_true(trip.rx.stats.calls[SYS_SPLICE] >= 2 * 6);
 	assert_int_equal(trip.rx.stats.calls[SYS_RECV] + trip.rx.stats.calls[SYS_PWRITE], 0);
@@ -362,8 +362,8 @@ static int run_one(struct run *run, struct channel *channel, struct leaf_run *di
 
 	if (sees)
 		leaf_run_begin(digest, run->extent[i].offset, run->leaf[i], RUN_LEAVES);
-	int r = channel_move(channel, run->extent[i], run->horizon[i], i + 1 < run->count,
-		sees ? digest : NULL);
+	int r = channel_move(
+		channel, run->extent[i], run->horizon[i], i + 1 < run->count, sees ? digest : NULL);
 	if (r == 0 && sees) {
 		size_t leaves = leaf_run_end(digest);
 		if (leaves != leaf_count(run->extent[i].length))
@@ -409,11 +409,9 @@ static void *run_all(void *argument)
 
 static struct run run_begin(enum zh_side side, int file, int sock, const char *strategy)
 {
-	struct run run = { .side = side,
-		.file = file,
-		.sock = sock,
-		.abort_fd = -1,
-		.stall_ms = KIT_STALL_MS };
+	struct run run = {
+		.side = side, .file = file, .sock = sock, .abort_fd = -1, .stall_ms = KIT_STALL_MS
+	};
 
 	run.plan = kit_plan(side, file, sock, (struct zh_extent){ 0, MIB }, strategy, 0, 0);
 	return run;
@@ -676,8 +674,8 @@ static void an_extent_past_the_end_of_the_source_is_no_data(void **state)
 	for (size_t i = 0; (tx = kit_strategy(ZH_SEND, i)); i++) {
 		options.strategy = tx->name;
 		kit_tcp_pair(end, i & 1);
-		assert_int_equal(zh_send(source, end[0], (struct zh_extent){ 300000, 1 }, &options,
-					 &stats),
+		assert_int_equal(
+			zh_send(source, end[0], (struct zh_extent){ 300000, 1 }, &options, &stats),
 			-ENODATA);
 		assert_int_equal(stats.bytes, 0);
 		assert_int_equal(zh_send(source, end[0], (struct zh_extent){ 290000, 20000 },
@@ -842,8 +840,7 @@ static void a_destination_open_for_appending_is_written_at_its_end_or_not_at_all
 	int source = kit_source(a, "source", extent.length);
 	plan = kit_plan(ZH_RECEIVE, destination, end[1], extent, "copy", 0, 0);
 	assert_false(kit_verdict(&plan, "splice")->admitted);
-	assert_string_equal(
-		kit_verdict(&plan, "splice")->reason, "the file is open with O_APPEND");
+	assert_string_equal(kit_verdict(&plan, "splice")->reason, "the file is open with O_APPEND");
 	assert_false(kit_verdict(&plan, "uring-direct")->admitted);
 	assert_true(kit_verdict(&plan, "copy")->admitted);
 
@@ -976,8 +973,7 @@ static void a_silent_peer_is_given_up_on(void **state)
 					? zh_send(source, end[0], extent, &options, NULL)
 					: zh_recv(end[0], destination, extent, &options, NULL);
 			check_stalled(r, start, s->name, blocking);
-			assert_int_equal(
-				getsockopt(end[0], SOL_SOCKET, name, &now, &length), 0);
+			assert_int_equal(getsockopt(end[0], SOL_SOCKET, name, &now, &length), 0);
 			assert_memory_equal(&now, &kept, sizeof(now)); /* as the caller had it */
 			kit_close_pair(end);
 		}
@@ -996,9 +992,9 @@ static void *slow_peer(void *argument)
 
 	for (uint64_t i = 0; i < SLOW_PIECES; i++) {
 		(void)usleep(SLOW_MS * 1000);
-		if (peer->side == ZH_SEND ? !kit_send_random(peer->sock, KIT_SEED, i * SLOW_PIECE,
-						    SLOW_PIECE)
-					  : kit_recv_all(peer->sock, piece, SLOW_PIECE) < SLOW_PIECE)
+		if (peer->side == ZH_SEND
+				? !kit_send_random(peer->sock, KIT_SEED, i * SLOW_PIECE, SLOW_PIECE)
+				: kit_recv_all(peer->sock, piece, SLOW_PIECE) < SLOW_PIECE)
 			break;
 	}
 	return NULL;
@@ -1221,8 +1217,7 @@ static void where_io_uring_is_refused_the_plan_says_so_and_falls_back(void **sta
 		strstr(kit_verdict(&plan, "uring-direct")->reason, "io_uring is refused: "));
 	options.flags = ZH_NO_FALLBACK;
 	options.strategy = "uring-copy";
-	assert_int_equal(
-		zh_plan(trip.source, -1, ZH_SEND, trip.extent, &options, &plan), -EINVAL);
+	assert_int_equal(zh_plan(trip.source, -1, ZH_SEND, trip.extent, &options, &plan), -EINVAL);
 	trip.sender = "uring-copy";
 	trip.receiver = "uring-direct";
 	make_stored_trip(&trip);

@@ -76,7 +76,8 @@ static void what_is_in_the_page_cache_is_told(void **state)
 	const uint64_t size = 4 * MIB;
 	int fd = kit_source(a, "file", size);
 
-	assert_int_equal(facts_of(fd, 0, size).resident_permille, 1000); /* it was written just now */
+	assert_int_equal(
+		facts_of(fd, 0, size).resident_permille, 1000); /* it was written just now */
 	assert_int_equal(facts_of(fd, 0, 0).resident_permille, -1);
 	if (!arena_is_on(a, EXT4_SUPER_MAGIC)) {
 		close(fd);

@@ -79,9 +79,8 @@ static inline void kit_tcp_pair(int ret_end[2], bool blocking)
 
 static inline void kit_unix_pair(int ret_end[2])
 {
-	assert_int_equal(socketpair(AF_UNIX,
-				 SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ret_end),
-		0);
+	assert_int_equal(
+		socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ret_end), 0);
 }
 
 static inline void kit_close_pair(int end[2])
@@ -294,11 +293,10 @@ static inline void *kit_move_run(void *argument)
 {
 	struct kit_move *move = argument;
 
-	move->result =
-		move->side == ZH_SEND
-			? zh_send(move->file, move->sock, move->extent, &move->options, &move->stats)
-			: zh_recv(move->sock, move->file, move->extent, &move->options,
-				  &move->stats);
+	move->result = move->side == ZH_SEND ? zh_send(move->file, move->sock, move->extent,
+						       &move->options, &move->stats)
+					     : zh_recv(move->sock, move->file, move->extent,
+						       &move->options, &move->stats);
 	if (move->result < 0) /* so that the other side ends too */
 		(void)shutdown(move->sock, SHUT_RDWR);
 	return NULL;

@@ -51,8 +51,8 @@ int main(int argc, char **argv)
 	int error = argc > 2 ? errno_of(argv[1]) : 0;
 
 	if (error == 0) {
-		(void)fprintf(stderr,
-			"usage: refuse_uring EPERM|ENOSYS|ENOMEM COMMAND [ARGUMENT...]\n");
+		(void)fprintf(
+			stderr, "usage: refuse_uring EPERM|ENOSYS|ENOMEM COMMAND [ARGUMENT...]\n");
 		return EXIT_USAGE;
 	}
 	if (refuse(error) < 0) {

@@ -80,8 +80,7 @@ static void every_legal_move_is_made(void **state)
 		assert_int_equal(block->state, legal[i].from);
 		block_move(&pool, block, legal[i].to);
 		assert_int_equal(block->state, legal[i].to);
-		assert_int_equal(
-			pool.free_count, legal[i].to == BLOCK_FREE ? BLOCKS : BLOCKS - 1);
+		assert_int_equal(pool.free_count, legal[i].to == BLOCK_FREE ? BLOCKS : BLOCKS - 1);
 		block_pool_close(&pool);
 	}
 }

@@ -117,8 +117,8 @@ static void receivers_prefer_direct_writes_then_splice_then_copy(void **state)
 	struct facts facts = good_facts(ZH_RECEIVE);
 
 	(void)state;
-	expect_plan(&facts, "uring-direct",
-		"writes overlap with receiving and bypass the page cache");
+	expect_plan(
+		&facts, "uring-direct", "writes overlap with receiving and bypass the page cache");
 	facts.host.ring = false;
 	expect_plan(&facts, "splice", "one copy into the page cache");
 	facts.host.splice = false;
@@ -131,8 +131,8 @@ static void a_file_in_memory_is_received_by_splice(void **state)
 
 	(void)state;
 	facts.file.in_memory = true;
-	expect_plan(&facts, "splice",
-		"the file lives in memory: one copy, and no disk to go round");
+	expect_plan(
+		&facts, "splice", "the file lives in memory: one copy, and no disk to go round");
 	facts.host.splice = false;
 	expect_plan(&facts, "copy", "nothing better is admitted");
 }
@@ -205,7 +205,7 @@ static void a_missing_ring_is_refused_with_the_kernels_answer(void **state)
 		facts.host.ring_registers = false;
 		facts.host.register_error = -ENOMEM;
 		expect_refusal(&facts, rows[i].name,
-			"8 MiB of buffers cannot be registered: Cannot allocate memory");
+			"2 MiB of buffers cannot be registered: Cannot allocate memory");
 	}
 	struct facts facts = good_facts(ZH_RECEIVE);
 	facts.host.ring_recv = false;
@@ -358,8 +358,8 @@ static void wishes_for_chunk_and_depth_are_kept_within_bounds(void **state)
 		for (size_t c = 0; c < ARRAY_LEN(chunks); c++)
 			for (size_t d = 0; d < ARRAY_LEN(depths); d++) {
 				struct facts facts = good_facts((enum zh_side)strategy->pub.side);
-				text_set(facts.strategy, sizeof(facts.strategy),
-					strategy->pub.name);
+				text_set(
+					facts.strategy, sizeof(facts.strategy), strategy->pub.name);
 				facts.chunk_bytes = chunks[c];
 				facts.depth = depths[d];
 				struct zh_plan plan = made(&facts);
@@ -477,8 +477,8 @@ static void check_one(const struct facts *facts)
 	if (strcmp(facts->strategy, "discard") != 0)
 		assert_string_not_equal(plan.strategy, "discard");
 	if (strcmp(plan.strategy, "splice") == 0)
-		assert_true(plan.pipe_bytes >= 64 * KIB &&
-			    plan.pipe_bytes <= facts->host.pipe_bytes);
+		assert_true(
+			plan.pipe_bytes >= 64 * KIB && plan.pipe_bytes <= facts->host.pipe_bytes);
 }
 
 static void a_plan_names_nothing_but_what_is_admitted(void **state)
@@ -526,7 +526,8 @@ static void fallbacks_lead_to_copy_and_not_in_circles(void **state)
 			assert_non_null(s);
 			assert_true(++steps < STRATEGY_MAX);
 		}
-		assert_true(strcmp(s->pub.name, "copy") == 0 || strcmp(s->pub.name, "discard") == 0);
+		assert_true(
+			strcmp(s->pub.name, "copy") == 0 || strcmp(s->pub.name, "discard") == 0);
 	}
 }
 

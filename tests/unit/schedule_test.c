@@ -9,7 +9,8 @@
 
 #define MODEL_CAP 4096
 
-static void add(struct schedule *schedule, uint64_t id, uint64_t offset, uint64_t length, bool first)
+static void add(
+	struct schedule *schedule, uint64_t id, uint64_t offset, uint64_t length, bool first)
 {
 	assert_int_equal(
 		schedule_add(schedule, id, (struct zh_extent){ offset, length }, first), 0);
@@ -121,7 +122,8 @@ static void an_extent_without_bytes_stops_the_program(void **state)
 	assert_stops_the_program(queue_nothing);
 }
 
-/* ------------------------------------------------ against a model ------------------------------ */
+/* ------------------------------------------------ against a model ------------------------------
+ */
 
 static struct schedule_item model[MODEL_CAP];
 static size_t model_count;
@@ -181,8 +183,7 @@ static void one_step(struct schedule *schedule, unsigned adding)
 		uint64_t most = 1 + dice(4000);
 		struct schedule_item head = model[0];
 		expect(schedule, most, head.id, head.extent.offset,
-			min_u64(most, head.extent.length),
-			head.extent.offset + head.extent.length);
+			min_u64(most, head.extent.length), head.extent.offset + head.extent.length);
 		model_next(most);
 	} else {
 		struct schedule_work work;

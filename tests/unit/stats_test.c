@@ -89,8 +89,8 @@ static void a_sender_held_up_by_the_receivers_disk_is_told(void **state)
 	report.receiver.stats.wait_disk_ns = 800 * MS;
 	report.receiver.stats.cpu_ns = 150 * MS;
 	report.receiver.stats.wait_data_ns = 50 * MS;
-	expect_limit(&report, "destination disk",
-		"the receiver waited for its disk 80 % of the time");
+	expect_limit(
+		&report, "destination disk", "the receiver waited for its disk 80 % of the time");
 }
 
 static void a_sender_held_up_by_the_receivers_cpu_is_told(void **state)
@@ -102,8 +102,7 @@ static void a_sender_held_up_by_the_receivers_cpu_is_told(void **state)
 	report.receiver.stats.wait_run_ns = 250 * MS;
 	report.receiver.stats.wait_disk_ns = 200 * MS;
 	report.receiver.stats.wait_data_ns = 50 * MS;
-	expect_limit(
-		&report, "receiver CPU", "the receiver was on the CPU 75 % of the time");
+	expect_limit(&report, "receiver CPU", "the receiver was on the CPU 75 % of the time");
 }
 
 static void a_receiver_that_waits_for_data_is_not_to_blame(void **state)
@@ -114,8 +113,7 @@ static void a_receiver_that_waits_for_data_is_not_to_blame(void **state)
 	report.receiver.stats.wait_data_ns = 600 * MS;
 	report.receiver.stats.wait_disk_ns = 200 * MS;
 	report.receiver.stats.cpu_ns = 200 * MS;
-	expect_limit(
-		&report, "network", "the sender waited for socket space 70 % of the time");
+	expect_limit(&report, "network", "the sender waited for socket space 70 % of the time");
 	report.sender.stats.tcp.sndbuf_limited_us = 510000;
 	expect_limit(&report, "send buffer",
 		"TCP was limited by the send buffer 51 % of the time it was busy");
@@ -124,8 +122,7 @@ static void a_receiver_that_waits_for_data_is_not_to_blame(void **state)
 	expect_limit(&report, "receive window",
 		"TCP was limited by the receive window 90 % of the time it was busy");
 	report.sender.stats.tcp.rwnd_limited_us = 500000;
-	expect_limit(
-		&report, "network", "the sender waited for socket space 70 % of the time");
+	expect_limit(&report, "network", "the sender waited for socket space 70 % of the time");
 }
 
 static void an_unknown_receiver_and_no_tcp_leave_the_network(void **state)
@@ -136,12 +133,10 @@ static void an_unknown_receiver_and_no_tcp_leave_the_network(void **state)
 	report.receiver.valid = 0;
 	report.receiver.stats.wait_disk_ns = 900 * MS;
 	report.sender.stats.tcp = (struct zh_tcp){ .sndbuf_limited_us = 9, .busy_us = 10 };
-	expect_limit(
-		&report, "network", "the sender waited for socket space 70 % of the time");
+	expect_limit(&report, "network", "the sender waited for socket space 70 % of the time");
 	report.sender.stats.tcp.valid = 1;
 	report.sender.stats.tcp.busy_us = 0; /* nothing divides by zero */
-	expect_limit(
-		&report, "network", "the sender waited for socket space 70 % of the time");
+	expect_limit(&report, "network", "the sender waited for socket space 70 % of the time");
 }
 
 static void every_verdict_fits_its_field(void **state)

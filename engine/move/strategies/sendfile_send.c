@@ -57,6 +57,7 @@ const struct strategy sendfile_send = {
 		.user_copies = 0,
 		.total_copies = 0,
 	},
+	.corks = true,
 	.state_bytes = 1, /* it keeps nothing */
 	.admit = sendfile_send_admit,
 	.open = strategy_open_nothing,

@@ -104,6 +104,7 @@ const struct strategy splice_send = {
 		.user_copies = 0,
 		.total_copies = 0,
 	},
+	.corks = true,
 	.state_bytes = sizeof(struct splice_send),
 	.admit = splice_send_admit,
 	.open = splice_send_open,
