@@ -99,7 +99,7 @@ static const struct arg_option rows[] = {
 	{ .name = "nagle",
 		.kind = ARG_CHOICE,
 		.argument = "default|nodelay|cork",
-		.help = "When small segments are sent: as the kernel has it, at once (TCP_NODELAY), "
+		.help = "When small segments are sent: as is best for the strategy, at once (TCP_NODELAY), "
 			"or not while a range of a file moves (TCP_CORK).",
 		ARG_AT(struct copy, options.sock.nagle) },
 	{ .name = "sndbuf",

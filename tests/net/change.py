@@ -188,14 +188,14 @@ def used(path):
 
 def a_disk_that_is_full_is_told_and_left_as_it_was():
     generator = random.Random(seed() + 4)
-    with small_disk(40) as disk, scene_of(base=disk) as scene, scene_of() as away:
-        for number in range(2):  # the sources lie elsewhere
-            write_random(os.path.join(away.local, f"f{number}"), 30 * MIB, generator)
-        source = os.path.join(away.local, "f0")
+    with small_disk(40) as disk, scene_of(root=os.path.join(disk, "root")) as scene:
+        source, other = os.path.join(scene.local, "f"), os.path.join(scene.local, "other")
+        small, large = os.path.join(scene.local, "small"), os.path.join(scene.local, "large")
+        for path, megabytes in ((source, 30), (other, 30), (small, 1), (large, 50)):
+            write_random(path, megabytes * MIB, generator)
         before = used(disk)
         # too large from the start
-        write_random(os.path.join(away.local, "large"), 50 * MIB, generator)
-        scene.copy(os.path.join(away.local, "large"), scene.url("large")).has(NOSPACE)
+        scene.copy(large, scene.url("large")).has(NOSPACE)
         scene.no_session()
         check(used(disk) <= before + 65536, "space was not given back")
         # somebody else fills it in the middle
@@ -212,14 +212,15 @@ def a_disk_that_is_full_is_told_and_left_as_it_was():
         check(used(disk) <= before + 65536, "space was not given back")
         scene.copy(source, scene.url("f")).has(OK)
         # one that does not fit does not take another along
-        done = scene.copy(os.path.join(away.local, "f1"), __file__, scene.url("/")).has(PARTIAL)
+        done = scene.copy(other, small, scene.url("/")).has(PARTIAL)
         check(done.json["failures"][0]["outcome"] == "NOSPACE", "not NOSPACE")
+        check(same(small, os.path.join(scene.root, "small")), "the small one did not arrive")
 
 
 def a_root_that_is_read_only_is_told():
     generator = random.Random(seed() + 5)
-    with small_disk(8) as disk, scene_of(base=disk) as scene, scene_of() as away:
-        source = os.path.join(away.local, "f")
+    with small_disk(8) as disk, scene_of(root=os.path.join(disk, "root")) as scene:
+        source = os.path.join(scene.local, "f")
         write_random(source, 100000, generator)
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         try:

@@ -388,7 +388,7 @@ struct head peer_least(enum frame_type type, uint64_t id)
 	};
 	bool no_id = type == FRAME_SETUP || type == FRAME_PACK || type == FRAME_BYE;
 
-	return (struct head){ .type = type, .length = length[type], .id = no_id ? 0 : id };
+	return (struct head){ .type = (uint8_t)type, .length = length[type], .id = no_id ? 0 : id };
 }
 
 bool peer_put_least(struct peer *peer, enum frame_type type, uint64_t id)

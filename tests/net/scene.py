@@ -102,14 +102,13 @@ class Done:
 class Scene:
     """A directory with root/ (the server's), local/ (the client's) and a canary."""
 
-    def __init__(self, *serve_options, base=None):
-        self.base = tempfile.mkdtemp(prefix="zerohaul-net.",
-                                     dir=base or os.environ.get("TMPDIR", "/var/tmp"))
+    def __init__(self, *serve_options, root=None):
+        self.base = tempfile.mkdtemp(prefix="zerohaul-net.", dir=os.environ.get("TMPDIR", "/var/tmp"))
         os.chmod(self.base, 0o755)
-        self.root, self.local = os.path.join(self.base, "root"), os.path.join(self.base, "local")
+        self.root, self.local = root or os.path.join(self.base, "root"), os.path.join(self.base, "local")
         self.canary = os.path.join(self.base, "canary")
         for directory in (self.root, self.local):
-            os.mkdir(directory)
+            os.makedirs(directory)
         with open(self.canary, "w", encoding="ascii") as file:
             file.write("do not touch")
         self.options = serve_options
@@ -189,7 +188,7 @@ class Scene:
         if re.search(rb"Sanitizer|runtime error|[\x00-\x08\x0b-\x1f\x7f-\xff]", log):
             problems.append("the log: " + log[-2000:].decode(errors="backslashreplace"))
         shutil.rmtree(self.base, ignore_errors=True)
-        if processes_with(self.base):
+        if processes_with(self.base) or processes_with(self.root):
             problems.append("a process is left")
         check(not problems, "; ".join(problems))
 
@@ -207,8 +206,8 @@ def processes_with(text):
 
 
 @contextlib.contextmanager
-def scene_of(*serve_options, base=None):
-    scene = Scene(*serve_options, base=base)
+def scene_of(*serve_options, root=None):
+    scene = Scene(*serve_options, root=root)
     try:
         yield scene
     except BaseException:
