@@ -96,8 +96,15 @@ int session_failf(struct session *session, enum zh_outcome outcome, int errnum, 
 
 int session_fail_link(struct session *session, int r, const char *what)
 {
+	uint64_t heard_ns = atomic_load(&session->heard_ns);
+
 	if (r == -ECANCELED && atomic_load(&session->cancelled))
 		return session_failf(session, ZH_CANCELLED, 0, what, "cancelled");
+	/* It gave us up first, for the same reason. */
+	if (err_of_socket(r) == ZH_NET && heard_ns &&
+		clock_now_ns() - heard_ns >= 2 * (uint64_t)LIMIT_PING_MS * NS_PER_MS)
+		return session_failf(session, ZH_TIMEOUT, r, what,
+			"the peer had been silent for long when the connection broke");
 	return session_failf(session, err_of_socket(r), r, what, "%s",
 		r == -ECONNRESET ? "the peer closed the connection" : "the connection broke");
 }
@@ -222,9 +229,9 @@ int session_plan(struct session *session, int file, uint64_t size, struct zh_pla
 	TEXT_SET(facts.strategy, session->strategy);
 	r = plan_make(&facts, ret_plan);
 	most = BUFFERS_SHARED / session->setup.streams + BUFFERS_PER_STREAM;
-	if (r == 0 && ret_plan->depth > 1 &&
-		(uint64_t)ret_plan->depth * ret_plan->chunk_bytes > most) {
-		facts.chunk_bytes = (uint32_t)min_u64(ret_plan->chunk_bytes, most / 2);
+	if (r == 0 && (uint64_t)ret_plan->depth * ret_plan->chunk_bytes > most) {
+		facts.chunk_bytes = (uint32_t)min_u64(
+			ret_plan->chunk_bytes, ret_plan->depth > 1 ? most / 2 : most);
 		facts.depth = (uint32_t)(most / facts.chunk_bytes);
 		r = plan_make(&facts, ret_plan);
 	}
@@ -439,9 +446,9 @@ static int dispatch(struct session *session, const struct frame *frame, bool *re
 
 /* Waits for one frame while looking after the extra descriptor and liveness. -EAGAIN: go round. */
 static int receive_one(struct session *session, struct frame *ret_frame, int extra_fd,
-	int (*on_extra)(struct session *session, int extra_fd), uint64_t *heard_ns)
+	int (*on_extra)(struct session *session, int extra_fd))
 {
-	uint64_t silent_ms = (clock_now_ns() - *heard_ns) / NS_PER_MS;
+	uint64_t silent_ms = (clock_now_ns() - atomic_load(&session->heard_ns)) / NS_PER_MS;
 	struct pollfd set[3] = {
 		{ .fd = session->control.fd, .events = POLLIN },
 		{ .fd = session->abort_fd, .events = POLLIN },
@@ -468,18 +475,18 @@ static int receive_one(struct session *session, struct frame *ret_frame, int ext
 	}
 	r = link_recv(&session->control, ret_frame, 0);
 	if (r == 0)
-		*heard_ns = clock_now_ns();
+		atomic_store(&session->heard_ns, clock_now_ns());
 	return r;
 }
 
 static int control_loop(struct session *session, int extra_fd,
 	int (*on_extra)(struct session *session, int extra_fd))
 {
-	uint64_t heard_ns = clock_now_ns();
 	bool said_bye = false, heard_bye = false;
 	struct frame frame;
 	int r;
 
+	atomic_store(&session->heard_ns, clock_now_ns());
 	while (!(said_bye && heard_bye)) {
 		r = said_bye ? 0 : session->ops->pump(session);
 		if (r < 0)
@@ -492,7 +499,7 @@ static int control_loop(struct session *session, int extra_fd,
 				return r;
 			continue;
 		}
-		r = receive_one(session, &frame, extra_fd, on_extra, &heard_ns);
+		r = receive_one(session, &frame, extra_fd, on_extra);
 		if (r == -EAGAIN)
 			continue;
 		if (r < 0)

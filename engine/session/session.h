@@ -75,6 +75,7 @@ struct session {
 	struct sock_facts route;
 	uint64_t started_ns;
 
+	_Atomic uint64_t heard_ns; /* when a frame came on control last, 0: none yet */
 	_Atomic uint64_t bytes_moved;
 	_Atomic uint64_t bytes_known;
 	_Atomic uint32_t files_known;

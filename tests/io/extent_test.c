@@ -653,6 +653,7 @@ static void a_source_that_shrinks_is_told_and_the_stream_stays_in_step(void **st
 		assert_int_equal(run->failed, CHANNEL_END_FILE);
 		assert_true(run->offset > 0 && run->offset <= KEPT);
 		assert_int_equal(run->stats.bytes, run->offset);
+		assert_int_equal(run->stats.demotions, 0);
 		assert_int_equal(got, sizeof(bytes));
 		memset(expected, 0, LENGTH);
 		random_fill(expected, run->offset, KIT_SEED, 0);

@@ -548,9 +548,11 @@ static void a_wrong_data_connection_does_not_disturb_its_session(void **state)
 	hello = peer_hello(HELLO_DATA, HELLO_AUTH_PSK, HELLO_PUSH);
 	memcpy(hello.session, control.server_hello + 32, SESSION_ID_BYTES);
 	wire_build_hello(&hello, bytes);
-	other.fd = peer_dial(host.port, NULL);
-	assert_int_equal(peer_greet(&other, bytes), 0);
-	peer_reset(&other);
+	for (r = -1; r != 0;) { /* the number is free when the server is done with the fakes */
+		other.fd = peer_dial(host.port, NULL);
+		r = peer_greet(&other, bytes);
+		peer_reset(&other);
+	}
 	for (r = -1; r != 0;) { /* its number is free when the server has noticed */
 		r = host_attach(&host, &control, HELLO_PUSH, 0, &data);
 		if (r != 0)
