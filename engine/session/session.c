@@ -16,6 +16,9 @@
 
 #define FAILURES_KEPT 10000
 
+/* Even an idle peer has answered a PING by then. */
+#define SILENT_MS (LIMIT_PING_MS + LIMIT_PING_MS / 2)
+
 /* Memory for blocks in flight, whatever a peer asks for: so much in all and for each stream. */
 #define BUFFERS_SHARED     (48 * MIB)
 #define BUFFERS_PER_STREAM (4 * MIB)
@@ -102,7 +105,7 @@ int session_fail_link(struct session *session, int r, const char *what)
 		return session_failf(session, ZH_CANCELLED, 0, what, "cancelled");
 	/* It gave us up first, for the same reason. */
 	if (err_of_socket(r) == ZH_NET && heard_ns &&
-		clock_now_ns() - heard_ns >= 2 * (uint64_t)LIMIT_PING_MS * NS_PER_MS)
+		clock_now_ns() - heard_ns >= (uint64_t)SILENT_MS * NS_PER_MS)
 		return session_failf(session, ZH_TIMEOUT, r, what,
 			"the peer had been silent for long when the connection broke");
 	return session_failf(session, err_of_socket(r), r, what, "%s",

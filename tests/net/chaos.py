@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from proxy import CONTROL, DATA, DOWN, UP, BlackHole, Cut, FlipOther, FlipRaw, Proxy, Trickle
 from scene import (BUSY, MIB, OK, OUTCOMES, TIMEOUT, VERIFY, Failure, check, chosen, run_tests,
-                   same, scene_of, seed, write_random)
+                   same, scene_of, seed, wait_until, write_random)
 
 CUTS = int(os.environ.get("ZH_CUTS", "60"))
 FLIPS = int(os.environ.get("ZH_FLIPS", "40"))
@@ -236,9 +236,11 @@ def a_control_connection_that_goes_silent_times_out():
     with scene_of() as scene:
         source = os.path.join(scene.local, "f")
         write_random(source, 40 * MIB, generator)
-        with BlackHole(scene.port, CONTROL, 300) as proxy:
-            done = scene.copy("--pacing", "1M", source, scene.url("f", proxy.port),
-                              seconds=60).has(TIMEOUT)
+        with BlackHole(scene.port, CONTROL) as proxy:
+            copying = scene.start_copy("--pacing", "1M", source, scene.url("f", proxy.port))
+            wait_until(lambda: proxy.passed(DATA, UP) > 0, 10, "the data flow")
+            proxy.open.set()
+            done = scene.finish_copy(copying, 60).has(TIMEOUT)
             check(done.seconds <= 45, f"after {done.seconds:.0f} s")
             # the server finds out for itself, about as soon
             scene.no_session(20)
@@ -251,9 +253,11 @@ def a_data_connection_that_goes_silent_times_out():
     with scene_of() as scene:
         source = os.path.join(scene.local, "f")
         write_random(source, 40 * MIB, generator)
-        with BlackHole(scene.port, DATA, 10 * MIB) as proxy:
-            done = scene.copy(source, scene.url("f", proxy.port), seconds=90)
-            done.has(TIMEOUT)
+        with BlackHole(scene.port, DATA) as proxy:
+            copying = scene.start_copy("--pacing", "20M", source, scene.url("f", proxy.port))
+            wait_until(lambda: proxy.passed(DATA, UP) > 10 * MIB, 20, "the data flow")
+            proxy.open.set()
+            done = scene.finish_copy(copying, 90).has(TIMEOUT)
             check(done.seconds <= 75, f"after {done.seconds:.0f} s")
             scene.no_session(20)
         check(not scene.names(), "a file appeared")

@@ -232,15 +232,16 @@ class Cut(Proxy):
 
 
 class BlackHole(Proxy):
-    """From a moment on nothing passes on one kind of connection; nothing is closed either."""
+    """Once open nothing passes on one kind of connection; nothing is closed either."""
 
-    def __init__(self, target, kind, after):
+    def __init__(self, target, kind):
         super().__init__(target)
-        self.kind, self.after = kind, after
+        self.kind = kind
+        self.open = threading.Event()
         self.closing = threading.Event()
 
     def on_data(self, connection, way, data):
-        if connection.kind == self.kind and connection.passed[way] >= self.after:
+        if connection.kind == self.kind and self.open.is_set():
             self.closing.wait()
             raise ConnectionAbortedError
         return data
