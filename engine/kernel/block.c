@@ -73,7 +73,7 @@ struct block *block_take(struct block_pool *pool, enum block_state state)
 		struct block *block = &pool->block[i];
 		if (block->state != BLOCK_FREE)
 			continue;
-		block->length = block->done = 0;
+		block->length = block->done = block->got = block->pins = 0;
 		block_move(pool, block, state);
 		return block;
 	}

@@ -25,6 +25,8 @@ struct block {
 	uint64_t offset;     /* in the file, of memory[0] */
 	uint32_t length;     /* bytes that belong to the block's task */
 	uint32_t done;       /* of them, finished by the step in hand */
+	uint32_t got;        /* of them, there so far while it is filled */
+	uint32_t pins;       /* operations after which the kernel still reads it */
 	uint32_t generation; /* counts uses */
 	uint16_t slot;
 	uint16_t state; /* enum block_state */

@@ -21,7 +21,18 @@
 #define IORING_SETUP_DEFER_TASKRUN (1U << 13)
 #endif
 
-#define RING_FAULTS 64
+#ifndef IORING_RECVSEND_FIXED_BUF
+#define IORING_RECVSEND_FIXED_BUF (1U << 2)
+#endif
+#ifndef IORING_SEND_ZC_REPORT_USAGE
+#define IORING_SEND_ZC_REPORT_USAGE (1U << 3)
+#endif
+#ifndef IORING_NOTIF_USAGE_ZC_COPIED
+#define IORING_NOTIF_USAGE_ZC_COPIED (1U << 31)
+#endif
+#define RING_OP_SEND_ZC 47 /* IORING_OP_SEND_ZC is an enumerator, which cannot be tested for */
+
+#define RING_FAULTS     64
 
 struct ring {
 	struct io_uring uring;
@@ -208,6 +219,24 @@ void ring_send(
 	io_uring_sqe_set_data64(sqe, token);
 }
 
+void ring_send_zc(struct ring *ring, int fd, const void *memory, uint32_t length, int flags,
+	int fixed, bool report, uint64_t token)
+{
+	size_t asked = length;
+
+	if (ring_fault(ring, SYS_SEND, &asked, token))
+		return;
+	struct io_uring_sqe *sqe = ring_sqe(ring);
+	io_uring_prep_rw(RING_OP_SEND_ZC, sqe, fd, memory, (unsigned)asked, 0);
+	sqe->msg_flags = (uint32_t)(flags | MSG_NOSIGNAL);
+	sqe->ioprio = report ? IORING_SEND_ZC_REPORT_USAGE : 0;
+	if (fixed >= 0) {
+		sqe->ioprio |= IORING_RECVSEND_FIXED_BUF;
+		sqe->buf_index = (uint16_t)fixed;
+	}
+	io_uring_sqe_set_data64(sqe, token);
+}
+
 void ring_recv(struct ring *ring, int fd, void *memory, uint32_t length, int flags, uint64_t token)
 {
 	size_t asked = length;
@@ -216,6 +245,20 @@ void ring_recv(struct ring *ring, int fd, void *memory, uint32_t length, int fla
 		return;
 	struct io_uring_sqe *sqe = ring_sqe(ring);
 	io_uring_prep_recv(sqe, fd, memory, asked, flags);
+	io_uring_sqe_set_data64(sqe, token);
+}
+
+void ring_splice(struct ring *ring, int in, int64_t in_offset, int out, int64_t out_offset,
+	uint32_t length, unsigned flags, bool linked, uint64_t token)
+{
+	size_t asked = length;
+
+	if (ring_fault(ring, SYS_SPLICE, &asked, token))
+		return;
+	struct io_uring_sqe *sqe = ring_sqe(ring);
+	io_uring_prep_splice(sqe, in, in_offset, out, out_offset, (unsigned)asked, flags);
+	if (linked)
+		sqe->flags |= IOSQE_IO_LINK;
 	io_uring_sqe_set_data64(sqe, token);
 }
 
@@ -274,6 +317,8 @@ size_t ring_reap(struct ring *ring, struct ring_event *ret_event, size_t cap)
 		event->result = ring_fault_result(ring, event->token, cqe->res);
 		event->flags = (cqe->flags & IORING_CQE_F_MORE ? RING_MORE : 0u) |
 			       (cqe->flags & IORING_CQE_F_NOTIF ? RING_NOTIFY : 0u);
+		if (event->flags & RING_NOTIFY && (uint32_t)cqe->res & IORING_NOTIF_USAGE_ZC_COPIED)
+			event->flags |= RING_COPIED;
 		if (!(event->flags & RING_MORE)) {
 			CHECK(ring->in_flight > 0);
 			ring->in_flight--;

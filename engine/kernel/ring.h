@@ -21,7 +21,8 @@ struct ring_event {
 };
 enum {
 	RING_MORE = 1u << 0,   /* another event with this token follows (zero-copy notification) */
-	RING_NOTIFY = 1u << 1, /* this is that event; result is RING_COPIED or 0 */
+	RING_NOTIFY = 1u << 1, /* this is that event */
+	RING_COPIED = 1u << 2, /* with NOTIFY: the kernel has copied the bytes after all */
 };
 
 /*
@@ -49,7 +50,14 @@ void ring_write(struct ring *ring, int fd, const void *memory, uint32_t length, 
 /* flags: MSG_*; MSG_NOSIGNAL is added */
 void ring_send(
 	struct ring *ring, int fd, const void *memory, uint32_t length, int flags, uint64_t token);
+/* Zero-copy: two events, see RING_MORE. fixed as above; report: tell of copies (Linux 6.2). */
+void ring_send_zc(struct ring *ring, int fd, const void *memory, uint32_t length, int flags,
+	int fixed, bool report, uint64_t token);
 void ring_recv(struct ring *ring, int fd, void *memory, uint32_t length, int flags, uint64_t token);
+/* in_offset, out_offset: -1 for pipes and sockets. linked: the next operation waits for this one.
+ */
+void ring_splice(struct ring *ring, int in, int64_t in_offset, int out, int64_t out_offset,
+	uint32_t length, unsigned flags, bool linked, uint64_t token);
 void ring_poll(struct ring *ring, int fd, short events, uint64_t token);
 void ring_cancel(struct ring *ring, uint64_t target, uint64_t token);
 

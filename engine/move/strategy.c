@@ -9,6 +9,8 @@
 static const struct strategy *const strategies[] = {
 	&sendfile_send,
 	&splice_send,
+	&uring_zc_send,
+	&uring_direct_send,
 	&uring_copy_send,
 	&copy_send,
 	&uring_direct_recv,
@@ -102,6 +104,33 @@ int strategy_needs_ring(const struct facts *facts, char *ret_reason, size_t cap)
 		return strategy_refuse(ret_reason, cap, "2 MiB of buffers cannot be registered: %s",
 			strerrordesc_np(-facts->host.register_error));
 	return 0;
+}
+
+int strategy_needs_direct(const struct facts *facts, char *ret_reason, size_t cap)
+{
+	const struct file_facts *file = &facts->file;
+
+	if (!file->regular || file->append_only)
+		return strategy_refuse(ret_reason, cap, "needs a regular file without O_APPEND");
+	if (file->in_memory)
+		return strategy_refuse(
+			ret_reason, cap, "%s has no disk to go to directly", file->filesystem);
+	if (file->direct_offset_align == 0 || file->direct_offset_align > STRATEGY_PAGE_BYTES ||
+		file->direct_memory_align > STRATEGY_PAGE_BYTES)
+		return strategy_refuse(ret_reason, cap, "%s offers no direct I/O at page alignment",
+			file->filesystem);
+	return 0;
+}
+
+void strategy_blocks(const struct facts *facts, struct zh_plan *plan, uint32_t chunk_preferred,
+	uint32_t chunk_most, uint32_t depth_preferred, uint32_t depth_most)
+{
+	uint64_t block_bytes;
+
+	plan->chunk_bytes = strategy_chunk(facts, chunk_preferred, chunk_most);
+	block_bytes = round_up(plan->chunk_bytes, STRATEGY_PAGE_BYTES);
+	plan->depth = strategy_depth(facts, depth_preferred, depth_most);
+	plan->depth = (uint32_t)max_u64(2, min_u64(plan->depth, STRATEGY_POOL_BYTES / block_bytes));
 }
 
 int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap)

@@ -56,7 +56,8 @@ struct strategy {
 
 #define STRATEGY_MAX 24
 
-extern const struct strategy copy_send, sendfile_send, splice_send, uring_copy_send;
+extern const struct strategy copy_send, sendfile_send, splice_send, uring_copy_send,
+	uring_direct_send, uring_zc_send;
 extern const struct strategy copy_recv, splice_recv, uring_direct_recv, discard_recv;
 
 const struct strategy *strategy_at(size_t index);
@@ -79,6 +80,13 @@ uint32_t strategy_chunk(const struct facts *facts, uint32_t preferred_bytes, uin
 uint32_t strategy_depth(const struct facts *facts, uint32_t preferred, uint32_t most);
 /* Reasons shared by several: no io_uring, or its buffers cannot be registered. 0: fine. */
 int strategy_needs_ring(const struct facts *facts, char *ret_reason, size_t cap);
+#define STRATEGY_PAGE_BYTES 4096u
+/* Direct I/O at page alignment, from a disk, on a regular file that is not append-only. */
+int strategy_needs_direct(const struct facts *facts, char *ret_reason, size_t cap);
+/* Sets chunk_bytes and depth, so that the blocks together stay within STRATEGY_POOL_BYTES. */
+#define STRATEGY_POOL_BYTES (32 * MIB)
+void strategy_blocks(const struct facts *facts, struct zh_plan *plan, uint32_t chunk_preferred,
+	uint32_t chunk_most, uint32_t depth_preferred, uint32_t depth_most);
 int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap);
 
 #endif
