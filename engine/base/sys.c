@@ -199,6 +199,14 @@ ssize_t sys_pwrite(int fd, const void *buffer, size_t length, uint64_t offset)
 	return CALL_LENGTH(SYS_PWRITE, length, pwrite(fd, buffer, length, (off_t)offset));
 }
 
+ssize_t sys_pwritev2(int fd, const void *buffer, size_t length, uint64_t offset, int flags)
+{
+	struct iovec iov = { .iov_len = length };
+
+	memcpy(&iov.iov_base, &buffer, sizeof(buffer)); /* struct iovec knows no const */
+	return CALL_LENGTH(SYS_PWRITE, iov.iov_len, pwritev2(fd, &iov, 1, (off_t)offset, flags));
+}
+
 ssize_t sys_read(int fd, void *buffer, size_t length)
 {
 	return CALL_LENGTH(SYS_READ, length, read(fd, buffer, length));
@@ -545,6 +553,25 @@ void *sys_map_memory(size_t length, bool huge, int *ret_error)
 	if (*ret_error)
 		return NULL;
 	memory = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (memory == MAP_FAILED) {
+		*ret_error = -errno;
+		return NULL;
+	}
+	return memory;
+}
+
+void *sys_map_file(int fd, uint64_t offset, size_t length, enum zh_side side, int *ret_error)
+{
+	int protection = side == ZH_SEND ? PROT_READ : PROT_READ | PROT_WRITE;
+	void *memory;
+
+	sys_calls[SYS_MMAP]++;
+	do {
+		*ret_error = sys_fault_ask(SYS_MMAP, NULL);
+	} while (*ret_error == -EINTR);
+	if (*ret_error)
+		return NULL;
+	memory = mmap(NULL, length, protection, MAP_SHARED, fd, (off_t)offset);
 	if (memory == MAP_FAILED) {
 		*ret_error = -errno;
 		return NULL;

@@ -10,6 +10,7 @@
 #define ZH_BASE_SYS_H
 
 #include "base/util.h"
+#include "zerohaul.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -75,6 +76,9 @@ const char *sys_call_text(enum sys_call call);
 ssize_t sys_pread(int fd, void *buffer, size_t length, uint64_t offset) must_check;
 ssize_t sys_preadv2(int fd, void *buffer, size_t length, uint64_t offset, int flags) must_check;
 ssize_t sys_pwrite(int fd, const void *buffer, size_t length, uint64_t offset) must_check;
+/* flags: RWF_* */
+ssize_t sys_pwritev2(
+	int fd, const void *buffer, size_t length, uint64_t offset, int flags) must_check;
 ssize_t sys_read(int fd, void *buffer, size_t length) must_check;
 ssize_t sys_write(int fd, const void *buffer, size_t length) must_check;
 int sys_openat(int dir, const char *name, int flags, mode_t mode) must_check;
@@ -145,6 +149,10 @@ int sys_poll(struct pollfd *fds, nfds_t count, int timeout_ms) must_check;
 
 /* Anonymous memory; huge: explicit huge pages. NULL and *ret_error (negative errno) on failure. */
 void *sys_map_memory(size_t length, bool huge, int *ret_error) must_check;
+/* A shared mapping of part of a file, readable (sending) or writable (receiving). offset: on a
+ * page. */
+void *sys_map_file(
+	int fd, uint64_t offset, size_t length, enum zh_side side, int *ret_error) must_check;
 void sys_unmap_memory(void *memory, size_t length);
 
 /* ------------------------------ the seam ----------------------------------------------- */

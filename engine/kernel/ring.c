@@ -249,7 +249,7 @@ void ring_recv(struct ring *ring, int fd, void *memory, uint32_t length, int fla
 }
 
 void ring_splice(struct ring *ring, int in, int64_t in_offset, int out, int64_t out_offset,
-	uint32_t length, unsigned flags, bool linked, uint64_t token)
+	uint32_t length, unsigned flags, uint64_t token)
 {
 	size_t asked = length;
 
@@ -257,8 +257,6 @@ void ring_splice(struct ring *ring, int in, int64_t in_offset, int out, int64_t 
 		return;
 	struct io_uring_sqe *sqe = ring_sqe(ring);
 	io_uring_prep_splice(sqe, in, in_offset, out, out_offset, (unsigned)asked, flags);
-	if (linked)
-		sqe->flags |= IOSQE_IO_LINK;
 	io_uring_sqe_set_data64(sqe, token);
 }
 

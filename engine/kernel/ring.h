@@ -57,7 +57,7 @@ void ring_recv(struct ring *ring, int fd, void *memory, uint32_t length, int fla
 /* in_offset, out_offset: -1 for pipes and sockets. linked: the next operation waits for this one.
  */
 void ring_splice(struct ring *ring, int in, int64_t in_offset, int out, int64_t out_offset,
-	uint32_t length, unsigned flags, bool linked, uint64_t token);
+	uint32_t length, unsigned flags, uint64_t token);
 void ring_poll(struct ring *ring, int fd, short events, uint64_t token);
 void ring_cancel(struct ring *ring, uint64_t target, uint64_t token);
 

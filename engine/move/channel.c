@@ -111,7 +111,8 @@ static int channel_demote(struct channel *channel, int why)
 		const struct strategy *next = strategy_find(channel->side, to);
 		channel->stats.demotions++;
 		(void)snprintf(channel->stats.demotion, sizeof(channel->stats.demotion),
-			"%s -> %s: %s", from->pub.name, next->pub.name, strerrordesc_np(-why));
+			"%s -> %s: %s", from->pub.name, next->pub.name,
+			channel->refused_why ? channel->refused_why : strerrordesc_np(-why));
 		channel->pipe_bytes = channel->pipe_bytes ? channel->pipe_bytes : (uint32_t)MIB;
 		r = channel_use(channel, next);
 		if (r == 0 || !open_was_refused(r))
@@ -171,19 +172,38 @@ static void channel_look_for_progress(struct channel *channel)
 	channel->progress_ns = clock_now_ns();
 }
 
+int channel_wait_events(struct channel *channel, short events, enum channel_wait what)
+{
+	uint64_t start = clock_now_ns();
+	int r = sock_wait(channel->sock, events, channel->abort_fd, channel_patience_ms(channel));
+
+	channel_note_wait(channel, what, clock_now_ns() - start);
+	return r;
+}
+
 static int channel_wait_socket(struct channel *channel)
 {
-	bool sending = channel->side == ZH_SEND;
-	uint64_t start = clock_now_ns();
-	int patience_ms = channel_patience_ms(channel);
-	int r = -ETIMEDOUT; /* also for a socket that is ready each time and then moves nothing */
-
-	if (patience_ms != 0)
-		r = sock_wait(
-			channel->sock, sending ? POLLOUT : POLLIN, channel->abort_fd, patience_ms);
 	channel->stats.agains++;
-	channel_note_wait(
-		channel, sending ? CHANNEL_WAIT_SPACE : CHANNEL_WAIT_DATA, clock_now_ns() - start);
+	return channel->side == ZH_SEND ? channel_wait_events(channel, POLLOUT, CHANNEL_WAIT_SPACE)
+					: channel_wait_events(channel, POLLIN, CHANNEL_WAIT_DATA);
+}
+
+ssize_t channel_sendfile(struct channel *channel)
+{
+	size_t want = min_u64(channel->chunk_bytes, channel->end - channel->offset);
+	ssize_t r = sys_sendfile(channel->sock, channel->file, channel->offset, want);
+
+	if (r == -EAGAIN)
+		return r;
+	if (strategy_refusal((int)r))
+		return channel_refuse(channel, (int)r);
+	if (r == 0)
+		r = -ENODATA; /* the file has become shorter */
+	if (r == -ENODATA || r == -EIO)
+		return channel_fail(channel, CHANNEL_END_FILE, r);
+	if (r < 0)
+		return channel_fail(channel, CHANNEL_END_SOCKET, r);
+	channel->stats.shorts += (size_t)r < want;
 	return r;
 }
 
@@ -395,7 +415,15 @@ ssize_t channel_fail(struct channel *channel, enum channel_end end, ssize_t erro
 ssize_t channel_refuse(struct channel *channel, int error)
 {
 	channel->refused = true;
+	channel->refused_why = NULL;
 	return error;
+}
+
+ssize_t channel_refuse_because(struct channel *channel, const char *why)
+{
+	channel->refused = true;
+	channel->refused_why = why;
+	return -EOPNOTSUPP;
 }
 
 static int channel_register_pool(

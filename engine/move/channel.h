@@ -43,6 +43,7 @@ struct channel {
 	struct leaf_run *digest; /* NULL: nobody wants digests from here */
 	bool more;               /* something follows the extent on the wire at once */
 	enum channel_end failed; /* set with each error but -EAGAIN */
+	const char *refused_why; /* beside refused, NULL: the errno says it */
 	bool refused;            /* set with an error after which a fallback may go on at offset */
 
 	struct zh_stats stats;
@@ -112,6 +113,12 @@ int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_by
 	struct ring **ret_ring, struct block_pool *ret_pool) must_check;
 /* The O_DIRECT descriptor of the file in hand, opened on first use; negative errno. */
 int channel_direct(struct channel *channel) must_check;
+/* Waits for events on the socket; notices aborts and stalls. */
+int channel_wait_events(struct channel *channel, short events, enum channel_wait what) must_check;
+/* One sendfile(2) of at most a chunk, as a step. */
+ssize_t channel_sendfile(struct channel *channel) must_check;
+/* As channel_refuse, for a reason of ours rather than an errno. why: static. */
+ssize_t channel_refuse_because(struct channel *channel, const char *why);
 /* Waits for a completion of the ring; notices aborts and stalls. */
 int channel_ring_wait(
 	struct channel *channel, struct ring *ring, enum channel_wait what) must_check;

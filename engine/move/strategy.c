@@ -8,10 +8,14 @@
 
 static const struct strategy *const strategies[] = {
 	&sendfile_send,
+	&sendfile_ahead_send,
 	&splice_send,
 	&uring_zc_send,
 	&uring_direct_send,
 	&uring_copy_send,
+	&mmap_send,
+	&msg_zerocopy_send,
+	&uring_splice_send,
 	&copy_send,
 	&uring_direct_recv,
 	&splice_recv,

@@ -7,8 +7,6 @@
  */
 #include "move/channel.h"
 
-#include <errno.h>
-
 /* One call can run for as long as its length takes, and is not interrupted: keep it short. */
 #define CHUNK_PREFERRED MIB
 #define CHUNK_MOST      (8 * MIB)
@@ -27,22 +25,8 @@ static int sendfile_send_admit(
 
 static ssize_t sendfile_send_step(struct channel *channel, void *state)
 {
-	size_t want = min_u64(channel->chunk_bytes, channel->end - channel->offset);
-	ssize_t r = sys_sendfile(channel->sock, channel->file, channel->offset, want);
-
 	(void)state;
-	if (r == -EAGAIN)
-		return r;
-	if (r == 0)
-		r = -ENODATA; /* the file has become shorter */
-	if (strategy_refusal((int)r))
-		return channel_refuse(channel, (int)r);
-	if (r == -ENODATA || r == -EIO)
-		return channel_fail(channel, CHANNEL_END_FILE, r);
-	if (r < 0)
-		return channel_fail(channel, CHANNEL_END_SOCKET, r);
-	channel->stats.shorts += (size_t)r < want;
-	return r;
+	return channel_sendfile(channel);
 }
 
 const struct strategy sendfile_send = {

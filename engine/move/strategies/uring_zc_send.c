@@ -176,8 +176,13 @@ static ssize_t uring_zc_send_step(struct channel *channel, void *state)
 		if (sent != 0)
 			return sent;
 		int error = reader_front_error(reader);
-		if (!error && zc->copied >= COPIED_MOST && !channel->no_fallback && !zc->sending)
-			error = -EOPNOTSUPP;
+		if (!error && zc->copied >= COPIED_MOST && !channel->no_fallback && !zc->sending) {
+			zc->copied = 0;
+			ssize_t r = give_up(channel, zc, -EOPNOTSUPP);
+			return channel->refused ? channel_refuse_because(channel,
+							  "the kernel copies what it sends here")
+						: r;
+		}
 		if (error)
 			return give_up(channel, zc, error);
 		struct block *front = reader_front(reader);
