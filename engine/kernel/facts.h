@@ -14,6 +14,7 @@ struct file_facts {
 	bool in_memory;               /* tmpfs, ramfs: there is no disk behind it */
 	uint32_t direct_memory_align; /* of O_DIRECT, 0: not offered */
 	uint32_t direct_offset_align;
+	bool dontcache;            /* takes RWF_DONTCACHE writes (tried with none) */
 	int32_t resident_permille; /* of the extent, in the page cache; -1: cannot be told */
 	uint64_t read_ahead_bytes; /* of the device, 0: unknown */
 };

@@ -188,6 +188,24 @@ static int channel_wait_socket(struct channel *channel)
 					: channel_wait_events(channel, POLLIN, CHANNEL_WAIT_DATA);
 }
 
+ssize_t channel_recv(struct channel *channel, struct buffer *buffer)
+{
+	size_t want = min_u64(channel->chunk_bytes, channel->end - channel->offset);
+	ssize_t r = buffer_reserve(buffer, channel->chunk_bytes);
+
+	if (r < 0)
+		return channel_fail(channel, CHANNEL_END_FILE, r);
+	r = sys_recv(channel->sock, buffer->memory, want, 0);
+	if (r == -EAGAIN)
+		return r;
+	if (r == 0)
+		r = -ECONNRESET; /* closed in the middle of an extent */
+	if (r < 0)
+		return channel_fail(channel, CHANNEL_END_SOCKET, r);
+	channel->stats.shorts += (size_t)r < want;
+	return r;
+}
+
 ssize_t channel_sendfile(struct channel *channel)
 {
 	size_t want = min_u64(channel->chunk_bytes, channel->end - channel->offset);

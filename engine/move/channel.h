@@ -115,6 +115,8 @@ int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_by
 int channel_direct(struct channel *channel) must_check;
 /* Waits for events on the socket; notices aborts and stalls. */
 int channel_wait_events(struct channel *channel, short events, enum channel_wait what) must_check;
+/* Receives at most a chunk into buffer, as a step does; what is to become of it is the caller's. */
+ssize_t channel_recv(struct channel *channel, struct buffer *buffer);
 /* One sendfile(2) of at most a chunk, as a step. */
 ssize_t channel_sendfile(struct channel *channel) must_check;
 /* As channel_refuse, for a reason of ours rather than an errno. why: static. */

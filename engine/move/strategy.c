@@ -19,6 +19,9 @@ static const struct strategy *const strategies[] = {
 	&copy_send,
 	&uring_direct_recv,
 	&splice_recv,
+	&dontcache_recv,
+	&uring_copy_recv,
+	&mmap_recv,
 	&copy_recv,
 	&discard_recv,
 };

@@ -4,8 +4,6 @@
  */
 #include "move/channel.h"
 
-#include <errno.h>
-
 #define CHUNK_PREFERRED (256 * KIB)
 #define CHUNK_MOST      (64 * MIB)
 
@@ -27,19 +25,11 @@ static int copy_recv_admit(
 static ssize_t copy_recv_step(struct channel *channel, void *state)
 {
 	struct copy_recv *copy = state;
-	size_t want = min_u64(channel->chunk_bytes, channel->end - channel->offset);
-	ssize_t received;
-	int r = buffer_reserve(&copy->buffer, channel->chunk_bytes);
+	ssize_t received = channel_recv(channel, &copy->buffer);
+	int r;
 
-	if (r < 0)
-		return channel_fail(channel, CHANNEL_END_FILE, r);
-	received = sys_recv(channel->sock, copy->buffer.memory, want, 0);
-	if (received == 0)
-		received = -ECONNRESET; /* closed in the middle of an extent */
 	if (received < 0)
-		return received == -EAGAIN ? received
-					   : channel_fail(channel, CHANNEL_END_SOCKET, received);
-	channel->stats.shorts += (size_t)received < want;
+		return received;
 	r = channel_pwrite_all(channel, copy->buffer.memory, (size_t)received, channel->offset);
 	if (r < 0) {
 		channel->offset += (uint64_t)received; /* off the socket, though not in the file */
