@@ -26,7 +26,7 @@ static int dontcache_admit(
 {
 	if (!facts->file.regular || facts->file.append_only)
 		return strategy_refuse(ret_reason, cap, "needs a regular file without O_APPEND");
-	if (!facts->file.dontcache)
+	if (!facts->file.dontcache || facts->file.in_memory)
 		return strategy_refuse(
 			ret_reason, cap, "%s refuses RWF_DONTCACHE", facts->file.filesystem);
 	plan->chunk_bytes = strategy_chunk(facts, CHUNK_PREFERRED, CHUNK_MOST);
