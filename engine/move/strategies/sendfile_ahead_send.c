@@ -80,6 +80,7 @@ const struct strategy sendfile_ahead_send = {
 		.user_copies = 0,
 		.total_copies = 0,
 	},
+	.corks = true,
 	.state_bytes = sizeof(struct sendfile_ahead),
 	.admit = sendfile_ahead_admit,
 	.open = sendfile_ahead_open,

@@ -133,6 +133,7 @@ const struct strategy uring_splice_send = {
 		.user_copies = 0,
 		.total_copies = 0,
 	},
+	.corks = true,
 	.state_bytes = sizeof(struct uring_splice),
 	.admit = uring_splice_admit,
 	.open = uring_splice_open,
