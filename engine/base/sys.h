@@ -62,7 +62,8 @@ struct iovec;
 	X(GETSOCKOPT, "getsockopt")      \
 	X(IOCTL, "ioctl")                \
 	X(MMAP, "mmap")                  \
-	X(CACHESTAT, "cachestat")
+	X(CACHESTAT, "cachestat")        \
+	X(PWRITEV2, "pwritev2")
 
 #define SYS_ENUM(name, text) SYS_##name,
 enum sys_call { SYS_CALLS(SYS_ENUM) SYS_CALL_COUNT };
@@ -76,9 +77,13 @@ const char *sys_call_text(enum sys_call call);
 ssize_t sys_pread(int fd, void *buffer, size_t length, uint64_t offset) must_check;
 ssize_t sys_preadv2(int fd, void *buffer, size_t length, uint64_t offset, int flags) must_check;
 ssize_t sys_pwrite(int fd, const void *buffer, size_t length, uint64_t offset) must_check;
-/* flags: RWF_* */
+#define SYS_WRITE_DONTCACHE 0x80 /* RWF_DONTCACHE (Linux 6.14), which older headers have not got \
+				  */
+/* flags: RWF_* or the above; counted with pwrite */
 ssize_t sys_pwritev2(
 	int fd, const void *buffer, size_t length, uint64_t offset, int flags) must_check;
+/* Whether the file takes writes with these flags, by one of no bytes: they are looked at first. */
+bool sys_takes_write_flags(int fd, int flags) must_check;
 ssize_t sys_read(int fd, void *buffer, size_t length) must_check;
 ssize_t sys_write(int fd, const void *buffer, size_t length) must_check;
 int sys_openat(int dir, const char *name, int flags, mode_t mode) must_check;

@@ -9,13 +9,8 @@
 #include <stdio.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
-#include <sys/uio.h>
 
-#define XFS_MAGIC 0x58465342
-#ifndef RWF_DONTCACHE
-#define RWF_DONTCACHE 0x80 /* Linux 6.14 */
-#endif
-
+#define XFS_MAGIC            0x58465342
 #define PAGE_BYTES           4096u
 #define DIRECT_ALIGN_ASSUMED 4096u /* where the kernel does not tell */
 
@@ -91,15 +86,6 @@ static void direct_alignment(int fd, struct file_facts *facts)
 	facts->direct_offset_align = offset;
 }
 
-/* A write of nothing: the flag is looked at before the length. */
-static bool takes_dontcache(int fd, int flags)
-{
-	static const char nothing;
-
-	return (flags & O_ACCMODE) != O_RDONLY &&
-	       sys_pwritev2(fd, &nothing, 0, 0, RWF_DONTCACHE) == 0;
-}
-
 int file_facts(int fd, struct zh_extent extent, struct file_facts *ret_facts)
 {
 	struct file_facts facts = { .resident_permille = -1 };
@@ -118,7 +104,8 @@ int file_facts(int fd, struct zh_extent extent, struct file_facts *ret_facts)
 	name_filesystem(fd, &facts);
 	if (facts.regular) {
 		direct_alignment(fd, &facts);
-		facts.dontcache = takes_dontcache(fd, flags);
+		facts.dontcache = (flags & O_ACCMODE) != O_RDONLY &&
+				  sys_takes_write_flags(fd, SYS_WRITE_DONTCACHE);
 		facts.resident_permille = file_resident_permille(fd, extent);
 		facts.read_ahead_bytes = facts.in_memory ? 0 : device_read_ahead(st.st_dev);
 	}

@@ -317,7 +317,7 @@ size_t ring_reap(struct ring *ring, struct ring_event *ret_event, size_t cap)
 			       (cqe->flags & IORING_CQE_F_NOTIF ? RING_NOTIFY : 0u);
 		if (event->flags & RING_NOTIFY && (uint32_t)cqe->res & IORING_NOTIF_USAGE_ZC_COPIED)
 			event->flags |= RING_COPIED;
-		if (!(event->flags & RING_MORE)) {
+		if (!(event->flags & RING_NOTIFY)) {
 			CHECK(ring->in_flight > 0);
 			ring->in_flight--;
 		}

@@ -35,7 +35,8 @@ int ring_open(unsigned entries, struct ring **ret_ring) must_check;
 void ring_close(struct ring *ring);
 
 unsigned ring_setup_flags(const struct ring *ring);
-unsigned ring_in_flight(const struct ring *ring); /* operations not yet fully completed */
+/* Operations whose result is still to come; zero-copy notifications are not counted. */
+unsigned ring_in_flight(const struct ring *ring);
 bool ring_supports(const struct ring *ring, unsigned opcode);
 
 /* Registers buffers for the _fixed operations; index is the position. -ENOMEM: over memlock. */

@@ -175,8 +175,11 @@ static void channel_look_for_progress(struct channel *channel)
 int channel_wait_events(struct channel *channel, short events, enum channel_wait what)
 {
 	uint64_t start = clock_now_ns();
-	int r = sock_wait(channel->sock, events, channel->abort_fd, channel_patience_ms(channel));
+	int patience_ms = channel_patience_ms(channel);
+	int r = -ETIMEDOUT; /* also for a socket that is ready each time and then moves nothing */
 
+	if (patience_ms != 0)
+		r = sock_wait(channel->sock, events, channel->abort_fd, patience_ms);
 	channel_note_wait(channel, what, clock_now_ns() - start);
 	return r;
 }

@@ -67,8 +67,10 @@ static void forget(struct ordered_send *send)
 /* Everything before the failed block is sent, so the offset is exact. */
 static ssize_t read_failed(struct channel *channel, struct ordered_send *send, int error)
 {
+	bool refused = send->reader.refused || strategy_refusal(error);
+
 	forget(send);
-	if (error == -EINVAL || error == -EOPNOTSUPP)
+	if (refused)
 		return channel_refuse(channel, error);
 	return channel_fail(channel, CHANNEL_END_FILE, error);
 }
@@ -93,6 +95,8 @@ ssize_t ordered_send_step(struct channel *channel, void *state)
 		if (front && front->state == BLOCK_FULL)
 			issue(channel, send, front);
 		reader_fill(reader, channel);
+		if (reader_front_error(reader))
+			continue; /* it failed at once: there is nothing to wait for */
 		int r = channel_ring_wait(channel, reader->ring,
 			send->sending ? CHANNEL_WAIT_SPACE : CHANNEL_WAIT_DISK);
 		if (r < 0)

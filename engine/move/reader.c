@@ -30,6 +30,7 @@ void reader_forget(struct reader *reader)
 		block_move(&reader->pool, reader_pop(reader), BLOCK_FREE);
 	reader->file = -1;
 	reader->error = 0;
+	reader->refused = false;
 }
 
 bool reader_is_at(const struct reader *reader, const struct channel *channel)
@@ -48,19 +49,29 @@ void reader_seek(struct reader *reader, const struct channel *channel)
 
 static void issue(struct reader *reader, struct channel *channel, struct block *block)
 {
-	uint32_t from = block->got;
-	uint32_t length = block->length - from;
-	int fd = channel->file;
+	uint32_t length = block->length - block->got;
 
-	if (reader->direct) {
-		from = (uint32_t)round_down(
-			from, PAGE_BYTES); /* after a short read, the page again */
-		length = (uint32_t)round_up(block->length - from, PAGE_BYTES);
-		fd = channel->direct;
-	}
-	block->got = from;
-	ring_read(reader->ring, fd, block->memory + from, length, block->offset + from, block->slot,
+	if (reader->direct) /* block->got is whole pages */
+		length = (uint32_t)round_up(length, PAGE_BYTES);
+	ring_read(reader->ring, reader->direct ? channel->direct : channel->file,
+		block->memory + block->got, length, block->offset + block->got, block->slot,
 		block_token(block, READER_KIND));
+}
+
+/*
+ * A direct read that ends inside a page was cut by the end of the file, or by something that cannot
+ * be gone on with directly. Returns 0 when the block is full, -ENODATA at the end of the file.
+ */
+static int finish_buffered(struct channel *channel, struct block *block)
+{
+	while (block->got < block->length) {
+		ssize_t r = sys_pread(channel->file, block->memory + block->got,
+			block->length - block->got, block->offset + block->got);
+		if (r <= 0)
+			return r < 0 ? (int)r : -ENODATA;
+		block->got += (uint32_t)r;
+	}
+	return 0;
 }
 
 static void fail_at(struct reader *reader, uint64_t offset, int error)
@@ -88,7 +99,8 @@ void reader_fill(struct reader *reader, struct channel *channel)
 		reader->next_read = block->offset + block->length;
 		reader->queue[(reader->head + reader->count++) % READER_DEPTH_MOST] = block;
 		if (direct < 0) {
-			fail_at(reader, block->offset, -EOPNOTSUPP);
+			fail_at(reader, block->offset, direct);
+			reader->refused = true;
 			block_move(&reader->pool, block, BLOCK_FULL);
 		} else {
 			issue(reader, channel, block);
@@ -107,16 +119,19 @@ void reader_event(struct reader *reader, struct channel *channel, const struct r
 	}
 	if (result > 0)
 		block->got += (uint32_t)result;
-	if (block->got >= block->length) {
-		block_move(&reader->pool, block, BLOCK_FULL);
-	} else if (result <= 0 || (reader->direct && (uint32_t)result % PAGE_BYTES != 0)) {
-		/* 0, or part of a page from a direct read: the file has become shorter */
-		fail_at(reader, block->offset, result < 0 ? result : -ENODATA);
-		block_move(&reader->pool, block, BLOCK_FULL);
-	} else {
+	if (result > 0 && block->got < block->length) {
 		channel->stats.shorts++;
-		issue(reader, channel, block);
+		if (!reader->direct || block->got % PAGE_BYTES == 0) {
+			issue(reader, channel, block);
+			return;
+		}
+		result = finish_buffered(channel, block);
+	} else if (result == 0) {
+		result = -ENODATA; /* the file has become shorter */
 	}
+	if (result < 0)
+		fail_at(reader, block->offset, result);
+	block_move(&reader->pool, block, BLOCK_FULL);
 }
 
 struct block *reader_front(const struct reader *reader)

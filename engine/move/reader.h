@@ -25,6 +25,7 @@ struct reader {
 	uint64_t next_read;
 	int error; /* of the block at error_offset; nothing beyond it is read */
 	uint64_t error_offset;
+	bool refused; /* the error is that the file will not be read directly */
 };
 
 /* The kind of token of its reads; a strategy's own kinds begin above it. */

@@ -212,6 +212,14 @@ static bool moves_data(enum sys_call call)
 	       call == SYS_SENDFILE || call == SYS_SPLICE;
 }
 
+/* Before Linux 6.2 SEND_ZC refuses to report copies with EINVAL, and is asked without. */
+static bool is_retried_by_design(const struct trial *trial)
+{
+	return strcmp(trial->subject->strategy->name, "uring-zc") == 0 &&
+	       trial->struck_call == SYS_SEND && trial->fault.error == EINVAL &&
+	       trial->fault.times == 1;
+}
+
 static void check_result(const struct trial *trial)
 {
 	const struct zh_stats *stats = &trial->stats;
@@ -222,7 +230,8 @@ static void check_result(const struct trial *trial)
 		describe(trial, "failed without a fault");
 	if (trial->fault.kind != SYS_FAULT_ERRNO && trial->result != 0)
 		describe(trial, "an interruption or a short call became an error");
-	if (trial->fault.kind != SYS_FAULT_ERRNO && stats->demotions != 0)
+	if (trial->fault.kind != SYS_FAULT_ERRNO && stats->demotions != 0 &&
+		!strstr(stats->demotion, "the kernel copies")) /* more calls, so it is noticed */
 		describe(trial, "an interruption or a short call became a demotion");
 	if (trial->result > 0)
 		describe(trial, "a result that is none");
@@ -235,7 +244,7 @@ static void check_result(const struct trial *trial)
 			describe(trial, "demoted against the will of its user");
 		if (trial->no_fallback && trial->struck > 0 &&
 			trial->fault.kind == SYS_FAULT_ERRNO && trial->fault.error != EAGAIN &&
-			moves_data(trial->struck_call))
+			moves_data(trial->struck_call) && !is_retried_by_design(trial))
 			describe(trial, "the failure of a call that moves data was hidden");
 		if ((stats->demotions == 0) != (stats->demotion[0] == '\0'))
 			describe(trial, "a demotion without a reason");
@@ -398,6 +407,8 @@ static bool settle_down(struct arena *a, struct subject *subject)
 		subject->file = kit_source(a, "source", START + LENGTH + 1);
 	else
 		subject->file = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+	if (side == ZH_RECEIVE)
+		kit_prepare(subject->file, extent);
 	subject->plan = kit_plan(
 		side, subject->file, -1, extent, subject->strategy->name, subject->chunk_bytes, 0);
 	if (strcmp(subject->plan.strategy, subject->strategy->name) != 0)
@@ -433,68 +444,60 @@ static void sweep_strategy(void **state, enum zh_side side, const char *name)
 	assert_true(points > 0);
 }
 
-static void sendfile_survives_every_fault(void **state)
-{
-	sweep_strategy(state, ZH_SEND, "sendfile");
-}
+/* side, name of the case, strategy: every row of the engine's table is here, see the last case */
+#define SWEEPS(X)                                           \
+	X(ZH_SEND, send_sendfile, "sendfile")               \
+	X(ZH_SEND, send_sendfile_ahead, "sendfile-ahead")   \
+	X(ZH_SEND, send_splice, "splice")                   \
+	X(ZH_SEND, send_uring_copy, "uring-copy")           \
+	X(ZH_SEND, send_uring_direct, "uring-direct")       \
+	X(ZH_SEND, send_uring_zc, "uring-zc")               \
+	X(ZH_SEND, send_msg_zerocopy, "msg-zerocopy")       \
+	X(ZH_SEND, send_mmap, "mmap")                       \
+	X(ZH_SEND, send_uring_splice, "uring-splice")       \
+	X(ZH_SEND, send_copy, "copy")                       \
+	X(ZH_RECEIVE, receive_uring_direct, "uring-direct") \
+	X(ZH_RECEIVE, receive_uring_copy, "uring-copy")     \
+	X(ZH_RECEIVE, receive_splice, "splice")             \
+	X(ZH_RECEIVE, receive_dontcache, "dontcache")       \
+	X(ZH_RECEIVE, receive_mmap, "mmap")                 \
+	X(ZH_RECEIVE, receive_copy, "copy")                 \
+	X(ZH_RECEIVE, receive_discard, "discard")
 
-static void splice_send_survives_every_fault(void **state)
-{
-	sweep_strategy(state, ZH_SEND, "splice");
-}
-
-static void uring_copy_survives_every_fault(void **state)
-{
-	sweep_strategy(state, ZH_SEND, "uring-copy");
-}
-
-static void copy_send_survives_every_fault(void **state)
-{
-	sweep_strategy(state, ZH_SEND, "copy");
-}
-
-static void uring_direct_survives_every_fault(void **state)
-{
-	sweep_strategy(state, ZH_RECEIVE, "uring-direct");
-}
-
-static void splice_receive_survives_every_fault(void **state)
-{
-	sweep_strategy(state, ZH_RECEIVE, "splice");
-}
-
-static void copy_receive_survives_every_fault(void **state)
-{
-	sweep_strategy(state, ZH_RECEIVE, "copy");
-}
-
-static void discard_survives_every_fault(void **state)
-{
-	sweep_strategy(state, ZH_RECEIVE, "discard");
-}
+#define SWEEP_CASE(side, case, name)                          \
+	static void case##_survives_every_fault(void **state) \
+	{                                                     \
+		sweep_strategy(state, side, name);            \
+	}
+SWEEPS(SWEEP_CASE)
 
 static void every_strategy_has_its_sweep(void **state)
 {
+#define SWEEP_NAME(side, case, name) { side, name },
+	static const struct {
+		enum zh_side side;
+		const char *name;
+	} swept[] = { SWEEPS(SWEEP_NAME) };
+	const struct zh_strategy *strategy;
 	size_t count = 0;
 
 	(void)state;
-	while (zh_strategy_at(count))
-		count++;
-	assert_int_equal(count, 8);
+	for (; (strategy = zh_strategy_at(count)); count++) {
+		bool found = false;
+		for (size_t i = 0; i < ARRAY_LEN(swept); i++)
+			found = found || (swept[i].side == strategy->side &&
+						 strcmp(swept[i].name, strategy->name) == 0);
+		if (!found)
+			fail_msg("%s is swept by nobody", strategy->name);
+	}
+	assert_int_equal(count, ARRAY_LEN(swept));
 }
 
 int main(int argc, char **argv)
 {
+#define SWEEP_TEST(side, case, name) ARENA_TEST(case##_survives_every_fault),
 	const struct CMUnitTest tests[] = {
-		ARENA_TEST(sendfile_survives_every_fault),
-		ARENA_TEST(splice_send_survives_every_fault),
-		ARENA_TEST(uring_copy_survives_every_fault),
-		ARENA_TEST(copy_send_survives_every_fault),
-		ARENA_TEST(uring_direct_survives_every_fault),
-		ARENA_TEST(splice_receive_survives_every_fault),
-		ARENA_TEST(copy_receive_survives_every_fault),
-		ARENA_TEST(discard_survives_every_fault),
-		cmocka_unit_test(every_strategy_has_its_sweep),
+		SWEEPS(SWEEP_TEST) cmocka_unit_test(every_strategy_has_its_sweep),
 	};
 
 	complete = argc > 1 && strcmp(argv[1], "complete") == 0;

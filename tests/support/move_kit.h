@@ -230,6 +230,15 @@ static inline const struct zh_strategy *kit_strategy(enum zh_side side, size_t p
 	return NULL;
 }
 
+static inline size_t kit_count(enum zh_side side)
+{
+	size_t count = 0;
+
+	while (kit_strategy(side, count))
+		count++;
+	return count;
+}
+
 static inline bool kit_stores(const struct zh_strategy *strategy)
 {
 	return strcmp(strategy->name, "discard") != 0;

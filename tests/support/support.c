@@ -374,6 +374,7 @@ int run_group(const char *group, const struct CMUnitTest *tests, size_t count)
 	pid_t child;
 	FILE *in;
 
+	cmocka_set_test_filter(getenv("ZH_TESTS")); /* NULL: all of them */
 	if (!format || strcasecmp(format, "TAP") != 0)
 		return _cmocka_run_group_tests(group, tests, count, NULL, NULL);
 	if (pipe(ends) < 0 || (child = fork()) < 0)

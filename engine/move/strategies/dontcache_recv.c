@@ -7,11 +7,6 @@
 #include "move/channel.h"
 
 #include <errno.h>
-#include <sys/uio.h>
-
-#ifndef RWF_DONTCACHE
-#define RWF_DONTCACHE 0x80
-#endif
 
 #define CHUNK_PREFERRED MIB
 #define CHUNK_MOST      (16 * MIB)
@@ -41,7 +36,7 @@ static int write_all(struct channel *channel, struct dontcache *state, size_t le
 
 	while (done < length && !state->refused) {
 		ssize_t r = sys_pwritev2(channel->file, state->buffer.memory + done, length - done,
-			channel->offset + done, RWF_DONTCACHE);
+			channel->offset + done, SYS_WRITE_DONTCACHE);
 		if (strategy_refusal((int)r))
 			state->refused = (int)r;
 		else if (r <= 0) /* 0 for a non-zero length never happens on a regular file */
@@ -53,15 +48,23 @@ static int write_all(struct channel *channel, struct dontcache *state, size_t le
 		channel, state->buffer.memory + done, length - done, channel->offset + done);
 }
 
-static ssize_t dontcache_step(struct channel *channel, void *opaque)
+/* Tells a refusal, once all that was received before it is in the file. */
+static int dontcache_drain(struct channel *channel, void *opaque)
 {
 	struct dontcache *state = opaque;
 	int r = state->refused;
 
-	if (r < 0) {
-		state->refused = 0;
-		return channel_refuse(channel, r);
-	}
+	state->refused = 0;
+	return r < 0 ? (int)channel_refuse(channel, r) : 0;
+}
+
+static ssize_t dontcache_step(struct channel *channel, void *opaque)
+{
+	struct dontcache *state = opaque;
+	int r = dontcache_drain(channel, opaque);
+
+	if (r < 0)
+		return r;
 	ssize_t received = channel_recv(channel, &state->buffer);
 	if (received < 0)
 		return received;
@@ -99,6 +102,6 @@ const struct strategy dontcache_recv = {
 	.admit = dontcache_admit,
 	.open = strategy_open_nothing,
 	.step = dontcache_step,
-	.drain = strategy_drain_nothing,
+	.drain = dontcache_drain,
 	.close = dontcache_close,
 };

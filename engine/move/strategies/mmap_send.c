@@ -4,77 +4,66 @@
  * socket. Nothing here reads the mapping in user space, so a file that is cut short under it makes
  * send fail with EFAULT instead of killing the program with SIGBUS.
  */
+#include "kernel/map.h"
 #include "move/channel.h"
 
 #include <errno.h>
-#include <sys/mman.h>
 
 #define CHUNK_PREFERRED MIB
-#define CHUNK_MOST      (16 * MIB)
-#define WINDOW_BYTES    (16 * MIB)
-
-struct mmap_send {
-	uint8_t *map; /* NULL: none */
-	size_t length;
-	uint64_t start; /* of the window, in the file; on a page */
-	int file;
-};
 
 static int mmap_send_admit(
 	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap)
 {
 	if (!facts->file.regular)
 		return strategy_refuse(ret_reason, cap, "not a regular file");
-	plan->chunk_bytes = strategy_chunk(facts, CHUNK_PREFERRED, CHUNK_MOST);
+	plan->chunk_bytes = strategy_chunk(facts, CHUNK_PREFERRED, MAP_WINDOW_BYTES);
 	plan->depth = 1;
 	return 0;
 }
 
-static int mmap_send_drain(struct channel *channel, void *state)
+/* The file's length now. -ENODATA: it does not reach beyond offset. */
+static ssize_t length_from(int file, uint64_t offset)
 {
-	struct mmap_send *mapped = state;
+	struct stat st;
+	int r = sys_fstat(file, &st);
 
-	(void)channel;
-	sys_unmap_memory(mapped->map, mapped->length);
-	mapped->map = NULL;
-	return 0;
+	if (r < 0)
+		return r;
+	return (uint64_t)st.st_size > offset ? (ssize_t)((uint64_t)st.st_size - offset) : -ENODATA;
 }
 
-/* Maps the window that the channel's offset lies in. */
-static int map_window(struct channel *channel, struct mmap_send *mapped)
+/*
+ * The file has become shorter under a send, which took the zeros behind its end for data, or cannot
+ * be examined. What was sent is on the wire: zeros are still to be sent for the rest only.
+ */
+static ssize_t fail_after(struct channel *channel, ssize_t sent, ssize_t there)
 {
-	uint64_t start = round_down(channel->offset, STRATEGY_PAGE_BYTES);
-	uint64_t end = max_u64(channel->end, min_u64(channel->horizon, start + WINDOW_BYTES));
-	int error;
+	ssize_t kept = there == -ENODATA ? 0 : there >= 0 ? there : sent;
 
-	if (mapped->map && mapped->file == channel->file && channel->offset >= mapped->start &&
-		channel->offset < mapped->start + mapped->length)
-		return 0;
-	(void)mmap_send_drain(channel, mapped);
-	mapped->length = (size_t)min_u64(end - start, WINDOW_BYTES);
-	mapped->map = sys_map_file(channel->file, start, mapped->length, ZH_SEND, &error);
-	if (!mapped->map)
-		return error;
-	mapped->start = start;
-	mapped->file = channel->file;
-	/* One call instead of a fault per page; an old kernel refuses it and faults instead. */
-	(void)madvise(mapped->map, mapped->length, MADV_POPULATE_READ);
-	return 0;
+	channel->end -= (uint64_t)(sent - kept);
+	channel->offset += (uint64_t)kept;
+	channel->stats.bytes += (uint64_t)kept;
+	return channel_fail(channel, CHANNEL_END_FILE, there >= 0 ? -ENODATA : there);
 }
 
 static ssize_t mmap_send_step(struct channel *channel, void *state)
 {
-	struct mmap_send *mapped = state;
-	ssize_t r = map_window(channel, mapped);
-	size_t want;
+	uint64_t end = max_u64(channel->end, channel->horizon);
+	size_t want = 0;
+	uint8_t *bytes;
+	ssize_t there = length_from(channel->file, channel->offset);
+	ssize_t r;
 
+	if (there < 0)
+		return channel_fail(channel, CHANNEL_END_FILE, there);
+	r = map_cover(state, channel->file, channel->offset, end, ZH_SEND, &bytes, &want);
 	if (r < 0)
 		return strategy_refusal((int)r) || r == -ENODEV
-			       ? channel_refuse(channel, -EOPNOTSUPP)
+			       ? channel_refuse(channel, (int)r)
 			       : channel_fail(channel, CHANNEL_END_FILE, r);
-	want = (size_t)min_u64(channel->end, mapped->start + mapped->length) - channel->offset;
-	want = min_size(want, channel->chunk_bytes);
-	r = sys_send(channel->sock, mapped->map + (channel->offset - mapped->start), want, 0);
+	want = min_size(want, (size_t)(channel->end - channel->offset));
+	want = min_size(want, min_size(channel->chunk_bytes, (size_t)there));
+	r = sys_send(channel->sock, bytes, want, 0);
 	if (r == -EAGAIN)
 		return r;
 	if (r == -EFAULT)
@@ -82,13 +71,24 @@ static ssize_t mmap_send_step(struct channel *channel, void *state)
 			channel, CHANNEL_END_FILE, -ENODATA); /* beyond the file's end */
 	if (r < 0)
 		return channel_fail(channel, CHANNEL_END_SOCKET, r);
+	there = length_from(channel->file, channel->offset);
+	if (there < r)
+		return fail_after(channel, r, there);
 	channel->stats.shorts += (size_t)r < want;
 	return r;
 }
 
+static int mmap_send_drain(struct channel *channel, void *state)
+{
+	(void)channel;
+	map_close(state);
+	return 0;
+}
+
 static void mmap_send_close(struct channel *channel, void *state)
 {
-	(void)mmap_send_drain(channel, state);
+	(void)channel;
+	map_close(state);
 }
 
 const struct strategy mmap_send = {
@@ -103,7 +103,7 @@ const struct strategy mmap_send = {
 		.user_copies = 1,
 		.total_copies = 1,
 	},
-	.state_bytes = sizeof(struct mmap_send),
+	.state_bytes = sizeof(struct map),
 	.admit = mmap_send_admit,
 	.open = strategy_open_nothing,
 	.step = mmap_send_step,

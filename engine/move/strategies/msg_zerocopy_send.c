@@ -4,6 +4,9 @@
  * kernels or containers without io_uring. Each call that succeeds has a number; the socket's error
  * queue tells, in ranges of numbers, which buffers the kernel no longer reads, and whether it has
  * copied after all.
+ *
+ * Numbers count from the socket's first such call, which may have been made by somebody before us:
+ * the notice of our first call, which is waited for alone, says where we begin.
  */
 #include "kernel/block.h"
 #include "move/channel.h"
@@ -24,7 +27,9 @@ struct msg_zerocopy {
 	struct block *block; /* being sent, NULL: none */
 	struct block *of_number[NUMBERS_KEPT];
 	uint32_t length_of_number[NUMBERS_KEPT];
-	uint32_t next; /* number of the next call */
+	uint32_t first; /* the socket's number of our first call, once numbered */
+	uint32_t next;  /* our number of the next call */
+	bool numbered;
 	uint32_t in_flight;
 	uint32_t copied;
 	int old_option;
@@ -61,10 +66,15 @@ static int msg_zerocopy_open(struct channel *channel, void *state)
 static void numbers_done(
 	struct channel *channel, struct msg_zerocopy *zc, const struct sock_extended_err *told)
 {
-	for (uint32_t number = told->ee_info;
-		number - told->ee_info <= told->ee_data - told->ee_info; number++) {
+	if (!zc->numbered)
+		zc->first = told->ee_info;
+	zc->numbered = true;
+	for (uint32_t i = 0; i <= told->ee_data - told->ee_info; i++) {
+		uint32_t number = told->ee_info - zc->first + i;
 		struct block *block = zc->of_number[number % NUMBERS_KEPT];
-		CHECK(block && block->pins > 0);
+		if (!block)
+			continue; /* of a call that was made before us */
+		CHECK(block->pins > 0);
 		zc->of_number[number % NUMBERS_KEPT] = NULL;
 		zc->in_flight--;
 		if (told->ee_code & SO_EE_CODE_ZEROCOPY_COPIED) {
@@ -189,6 +199,8 @@ static ssize_t msg_zerocopy_step(struct channel *channel, void *state)
 	struct msg_zerocopy *zc = state;
 	int r = read_notices(channel, zc);
 
+	while (r == 0 && !zc->numbered && zc->in_flight > 0)
+		r = wait_notices(channel, zc);
 	if (r < 0)
 		return channel_fail(channel, CHANNEL_END_SOCKET, r);
 	if (zc->copied >= COPIED_MOST && !channel->no_fallback) {
@@ -208,7 +220,9 @@ static ssize_t msg_zerocopy_step(struct channel *channel, void *state)
 
 static int msg_zerocopy_drain(struct channel *channel, void *state)
 {
-	return wait_all(channel, state);
+	int r = wait_all(channel, state);
+
+	return r < 0 ? (int)channel_fail(channel, CHANNEL_END_SOCKET, r) : 0;
 }
 
 static void msg_zerocopy_close(struct channel *channel, void *state)

@@ -26,7 +26,7 @@ static int sendfile_ahead_admit(
 	if (!facts->host.sendfile)
 		return strategy_refuse(ret_reason, cap, "sendfile is refused");
 	plan->chunk_bytes = strategy_chunk(facts, CHUNK_PREFERRED, CHUNK_MOST);
-	plan->depth = AHEAD_BYTES / AHEAD_STEP;
+	plan->depth = 1;
 	return 0;
 }
 

@@ -68,9 +68,11 @@ static int fill_pipe(struct channel *channel, struct uring_splice *splice)
 		min_u64(channel->chunk_bytes, pipe->size_bytes), channel->end - channel->offset);
 	int r;
 
-	ring_splice(splice->ring, channel->file, (int64_t)channel->offset, pipe->in, -1, want,
-		SPLICE_F_MOVE, TOKEN_FILL);
-	r = await(channel, splice, CHANNEL_WAIT_DISK);
+	do {
+		ring_splice(splice->ring, channel->file, (int64_t)channel->offset, pipe->in, -1,
+			want, SPLICE_F_MOVE, TOKEN_FILL);
+		r = await(channel, splice, CHANNEL_WAIT_DISK);
+	} while (r == -EINTR);
 	if (strategy_refusal(r))
 		return (int)channel_refuse(channel, r);
 	if (r <= 0) /* 0: the file has become shorter */
@@ -124,7 +126,7 @@ static void uring_splice_close(struct channel *channel, void *state)
 const struct strategy uring_splice_send = {
 	.pub = {
 		.name = "uring-splice",
-		.summary = "io_uring: file to pipe to socket by reference, in a worker thread; to compare with",
+		.summary = "io_uring: file to pipe to socket by reference, in a kernel worker",
 		.needs = "io_uring; a regular file; a pipe of 64 KiB or more",
 		.falls_back_to = "splice",
 		.since = "5.7",

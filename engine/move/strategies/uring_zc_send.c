@@ -149,12 +149,13 @@ static int wait_unpinned(struct channel *channel, struct uring_zc_send *zc)
 
 static ssize_t give_up(struct channel *channel, struct uring_zc_send *zc, int error)
 {
+	bool refused = zc->reader.refused || strategy_refusal(error);
 	int r = wait_unpinned(channel, zc);
 
 	reader_forget(&zc->reader);
 	if (r < 0)
 		return r;
-	if (error == -EINVAL || error == -EOPNOTSUPP)
+	if (refused)
 		return channel_refuse(channel, error);
 	return channel_fail(channel, CHANNEL_END_FILE, error);
 }
@@ -189,6 +190,8 @@ static ssize_t uring_zc_send_step(struct channel *channel, void *state)
 		if (front && front->state == BLOCK_FULL && !zc->sending)
 			issue(channel, zc, front);
 		reader_fill(reader, channel);
+		if (reader_front_error(reader))
+			continue; /* it failed at once: there is nothing to wait for */
 		int r = channel_ring_wait(channel, reader->ring,
 			zc->sending || zc->pinned ? CHANNEL_WAIT_SPACE : CHANNEL_WAIT_DISK);
 		if (r < 0)
@@ -211,8 +214,9 @@ static void uring_zc_send_close(struct channel *channel, void *state)
 	struct uring_zc_send *zc = state;
 
 	(void)channel;
-	/* A peer that is gone acknowledges nothing: TCP_USER_TIMEOUT ends the wait for
-	 * notifications. */
+	/* Notifications are not waited for: a silent peer may never cause them. Pages that the
+	 * kernel still reads outlive the ring and the mapping, and nobody writes to them any more.
+	 */
 	channel_ring_quiesce(
 		zc->reader.ring, zc->sending ? block_token(zc->sending, KIND_SEND) : 0);
 	reader_close(&zc->reader);
