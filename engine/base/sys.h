@@ -77,8 +77,9 @@ const char *sys_call_text(enum sys_call call);
 ssize_t sys_pread(int fd, void *buffer, size_t length, uint64_t offset) must_check;
 ssize_t sys_preadv2(int fd, void *buffer, size_t length, uint64_t offset, int flags) must_check;
 ssize_t sys_pwrite(int fd, const void *buffer, size_t length, uint64_t offset) must_check;
-#define SYS_WRITE_DONTCACHE 0x80 /* RWF_DONTCACHE (Linux 6.14), which older headers have not got \
-				  */
+#define SYS_WRITE_DONTCACHE                                                  \
+	0x80 /* RWF_DONTCACHE (Linux 6.14), which older headers have not got \
+	      */
 /* flags: RWF_* or the above; counted with pwrite */
 ssize_t sys_pwritev2(
 	int fd, const void *buffer, size_t length, uint64_t offset, int flags) must_check;

@@ -38,7 +38,7 @@ def files(root):
         )
         for name in sorted(names):
             path = here + name
-            if path not in FOREIGN_FILES and os.path.isfile(os.path.join(directory, name)):
+            if name != ".git" and path not in FOREIGN_FILES and os.path.isfile(os.path.join(directory, name)):
                 yield path
 
 

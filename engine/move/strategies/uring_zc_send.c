@@ -100,7 +100,7 @@ static ssize_t send_done(struct channel *channel, struct uring_zc_send *zc, stru
 		return 0;
 	}
 	if (result == -EOPNOTSUPP || result == -EINVAL || result == -ENOMEM)
-		return channel_refuse(channel, result == -ENOMEM ? -EOPNOTSUPP : result);
+		return channel_refuse(channel, result);
 	if (result <= 0) /* a send of more than 0 bytes does not return 0 */
 		return channel_fail(channel, CHANNEL_END_SOCKET, result < 0 ? result : -EIO);
 	if (channel->digest)
