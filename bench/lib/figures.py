@@ -42,9 +42,9 @@ class Verdict:
 
     def line(self):
         if self.middle is None:
-            return f"{self.state:10}  {'':5}  {'':14}  {self.bound:11}  {self.name}: {self.detail}"
-        spread = f"{self.lowest:.2f}..{self.highest:.2f}"
-        return (f"{self.state:10}  {self.middle:5.2f}  {spread:14}  {self.bound:11}  {self.name}: "
+            return f"{self.state:10}  {'':6}  {'':14}  {self.bound:11}  {self.name}: {self.detail}"
+        spread = f"{self.lowest:.3f}..{self.highest:.3f}"
+        return (f"{self.state:10}  {self.middle:6.3f}  {spread:14}  {self.bound:11}  {self.name}: "
                 f"{self.detail}")
 
 

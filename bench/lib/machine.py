@@ -27,7 +27,7 @@ SIDES = ("sender", "receiver")
 CONGESTION = "/proc/sys/net/ipv4/tcp_congestion_control"
 ALLOWED = "/proc/sys/net/ipv4/tcp_allowed_congestion_control"
 POLICY = "/usr/sbin/policy-rc.d"
-TMPFS_MAGIC = 0x01021994
+PR_SET_CHILD_SUBREAPER = 36
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -144,6 +144,7 @@ class Accounts:
         self.waited = dict.fromkeys(SIDES, 0.0)
 
     def __enter__(self):
+        """Without groups whoever outlives its daemon becomes a child of ours, to be waited for."""
         for parent, counter, method in self._parents():
             try:
                 for side in SIDES:
@@ -155,6 +156,8 @@ class Accounts:
                 break
             except OSError:
                 self._remove()
+        else:
+            LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         return self
 
     def __exit__(self, *_):
@@ -197,6 +200,23 @@ class Accounts:
                     read_text(os.path.join(self.directory[side], "cgroup.procs")).split()]
         except OSError:
             return []
+
+    def end_orphans(self, side):
+        """Waits for what a daemon of this side has left behind; every process of ours has been waited for."""
+        own = f"/proc/self/task/{os.getpid()}/children"
+        for turn in range(100):
+            children = [int(word) for word in read_text(own).split()]
+            if not children:
+                return
+            for pid in children:
+                if turn >= 50:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ChildProcessError):
+                    done, _, usage = os.wait4(pid, os.WNOHANG)
+                    if done:
+                        self.waited[side] += usage.ru_utime + usage.ru_stime
+            time.sleep(0.01)
 
     def end_all(self, side):
         """Ends what programs of this side have left behind."""

@@ -265,6 +265,7 @@ def run(peer, source, directory, accounts, cpus=None, sync=False):
             listener.succeed(30)
         if not accounts.counter:
             listener.stop()
+            accounts.end_orphans(listener_side)
         used = {side: accounts.used(side) - before[side] for side in machine.SIDES}
         listener.stop()
         if not machine.same(source, place.target):
@@ -282,6 +283,8 @@ def run(peer, source, directory, accounts, cpus=None, sync=False):
     finally:
         for process in reversed(running):
             process.stop()
+        if not accounts.counter:
+            accounts.end_orphans(listener_side)
         for side in machine.SIDES:
             accounts.end_all(side)
         for path in (inside, scratch):
