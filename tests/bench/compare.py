@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+bench/compare as it is called: its list, a tiny run, a name that does not exist, nothing left behind.
+A tiny run says nothing about the bounds, so either verdict will do.   Environment: ZH_BUILD
+"""
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+VERDICT = re.compile(r"^(held|MISSED) +[0-9.]+ +[0-9.]+\.\.[0-9.]+ +[<>]= [0-9.]+ +([\w-]+): ", re.M)
+
+
+def compare(*arguments, directory=None):
+    environment = dict(os.environ, **({"TMPDIR": directory} if directory else {}))
+    return subprocess.run([sys.executable, "-B", os.path.join(TOP, "bench", "compare"), *arguments],
+                          capture_output=True, text=True, check=False, timeout=100, env=environment)
+
+
+def lists_its_bounds():
+    done = compare("--list")
+    assert done.returncode == 0, done.stderr
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert len(names) == len(set(names)) and {"discard-rate", "memory", "plan-best"} <= set(names), names
+
+
+def refuses_a_name_that_is_none():
+    done = compare("--only", "no-such-bound")
+    assert done.returncode == 1 and "matches no bound" in done.stderr, done
+
+
+def ends_with_a_line_for_each_bound():
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as directory:
+        record = os.path.join(directory, "record.json")
+        done = compare("--size", "8", "--rounds", "1", "--only", "discard", "--seed", "7", "--json", record,
+                       "--build", os.environ["ZH_BUILD"], directory=directory)
+        assert done.returncode in (0, 1), done
+        found = VERDICT.findall(done.stdout)
+        assert [name for _, name in found] == ["discard-rate", "discard-cpu"], done.stdout
+        assert done.returncode == ("MISSED" in [state for state, _ in found]), done
+        with open(record, encoding="utf-8") as file:
+            said = json.load(file)
+        assert said["seed"] == 7 and len(said["rounds"]) == 1, said
+        assert os.listdir(directory) == ["record.json"], os.listdir(directory)
+
+
+def main():
+    cases = [lists_its_bounds, refuses_a_name_that_is_none, ends_with_a_line_for_each_bound]
+    print(f"1..{len(cases)}")
+    failed = 0
+    for number, case in enumerate(cases, 1):
+        name = case.__name__.replace("_", " ")
+        try:
+            case()
+            print(f"ok {number} - {name}", flush=True)
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            failed += 1
+            print(f"# {str(error)[:2000]!r}\nnot ok {number} - {name}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
