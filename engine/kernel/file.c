@@ -12,6 +12,8 @@
 
 #define XFS_MAGIC            0x58465342
 #define PAGE_BYTES           4096u
+#define SAMPLES              32
+#define SAMPLE_BYTES         MIB
 #define DIRECT_ALIGN_ASSUMED 4096u /* where the kernel does not tell */
 
 static const struct filesystem_row {
@@ -63,16 +65,37 @@ static uint64_t device_read_ahead(dev_t device)
 	return kib * KIB;
 }
 
+/* Pages of part of the file and how many of them are in the page cache. Negative errno. */
+static int count_resident(int fd, struct zh_extent part, uint64_t *pages, uint64_t *resident)
+{
+	uint64_t there;
+	int r = sys_resident_pages(fd, part.offset, part.length, &there);
+
+	if (r < 0)
+		return r;
+	*pages += div_up(part.offset % PAGE_BYTES + part.length, PAGE_BYTES);
+	*resident += there;
+	return 0;
+}
+
 int32_t file_resident_permille(int fd, struct zh_extent extent)
 {
-	uint64_t pages = div_up(extent.offset % PAGE_BYTES + extent.length, PAGE_BYTES);
-	uint64_t resident;
+	uint64_t pages = 0, resident = 0;
+	uint64_t stride = extent.length;
+	int r = 0;
 
 	if (extent.length == 0)
 		return -1;
-	if (sys_resident_pages(fd, extent.offset, extent.length, &resident) < 0)
-		return -1;
-	return (int32_t)(min_u64(resident, pages) * 1000 / pages);
+	/* The kernel looks at each page: samples tell as much of a large file. */
+	if (extent.length > SAMPLES * SAMPLE_BYTES)
+		stride = extent.length / SAMPLES;
+	for (uint64_t at = 0; at < extent.length && r == 0; at += stride) {
+		struct zh_extent part = { extent.offset + at, extent.length - at };
+		if (stride < extent.length)
+			part.length = min_u64(part.length, SAMPLE_BYTES);
+		r = count_resident(fd, part, &pages, &resident);
+	}
+	return r < 0 ? -1 : (int32_t)(min_u64(resident, pages) * 1000 / pages);
 }
 
 static void direct_alignment(int fd, struct file_facts *facts)

@@ -46,6 +46,23 @@ int sock_cork(int fd, unsigned on)
 	return set_int(fd, IPPROTO_TCP, TCP_CORK, (int)on);
 }
 
+uint32_t sock_wake_bytes(int fd)
+{
+	int protocol = 0, bytes = 0;
+	socklen_t length = sizeof(int);
+
+	if (sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) < 0 ||
+		protocol != IPPROTO_TCP ||
+		sys_getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &bytes, &length) < 0)
+		return 0;
+	return (uint32_t)bytes;
+}
+
+int sock_set_wake_bytes(int fd, uint32_t bytes)
+{
+	return set_int(fd, SOL_SOCKET, SO_RCVLOWAT, (int)bytes);
+}
+
 static int apply_int(
 	int fd, int level, int name, uint32_t value, const char *text, struct zh_error *err)
 {

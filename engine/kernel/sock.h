@@ -22,6 +22,9 @@ int sock_apply(int fd, const struct zh_sockopts *options, struct zh_error *err) 
 int sock_guard(int fd) must_check;
 /* Holds small segments back while on; pushes them out when it ends. */
 int sock_cork(int fd, unsigned on) must_check;
+/* How many bytes wake a receiver of TCP (SO_RCVLOWAT); 0: not TCP, or it does not tell. */
+uint32_t sock_wake_bytes(int fd);
+int sock_set_wake_bytes(int fd, uint32_t bytes) must_check;
 /* What the kernel has now; valid 0 for anything but TCP. */
 void sock_tcp(int fd, struct zh_tcp *ret_tcp);
 

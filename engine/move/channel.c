@@ -10,7 +10,10 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define RING_SLICE_MS     100 /* how soon an abort is noticed while a ring is waited for */
+#define WAKE_BYTES        (512 * KIB) /* a receiver sleeps until so many have come */
+#define WAKE_MS           20 /* a peer that takes longer for them is slow: it is heard at once */
+#define WAKE_SLOW_BYTES   (8 * MIB) /* for so long */
+#define RING_SLICE_MS     100       /* how soon an abort is noticed while a ring is waited for */
 #define RING_CANCEL_KIND  0xffu
 #define RING_BLOCKS_MOST  64
 #define RING_BLOCKS_LEAST 2 /* one to move into, one to move out of */
@@ -44,6 +47,8 @@ void channel_open(struct channel *channel, enum zh_side side, int sock, int abor
 	channel->file = channel->direct = -1;
 	channel->stats.size = sizeof(channel->stats);
 	channel->stats.side = side;
+	if (side == ZH_RECEIVE)
+		channel->wake_bytes = sock_wake_bytes(sock) == 1;
 	channel->opened_ns = channel->progress_ns = clock_now_ns();
 	channel->cpu_start_ns = clock_thread_cpu_ns();
 	channel->run_delay_start_ns = thread_run_delay_ns();
@@ -184,29 +189,84 @@ int channel_wait_events(struct channel *channel, short events, enum channel_wait
 	return r;
 }
 
+/* Whether to sleep until more than the next segment has come, with bytes still to come. */
+static bool channel_may_sleep(const struct channel *channel, uint64_t bytes)
+{
+	return channel->wake_bytes && bytes >= WAKE_BYTES &&
+	       channel->stats.bytes >= channel->wake_slow;
+}
+
+int channel_expect(struct channel *channel, uint64_t bytes)
+{
+	uint32_t wake = channel_may_sleep(channel, bytes) ? (uint32_t)WAKE_BYTES : 1;
+	int r;
+
+	if (channel->wake_bytes == 0 || channel->wake_bytes == wake)
+		return 0;
+	r = sock_set_wake_bytes(channel->sock, wake);
+	if (r == 0)
+		channel->wake_bytes = wake;
+	return wake == 1 ? r : 0; /* that it stays as it was costs time, no more */
+}
+
+/* The peer is slower than it pays to sleep for: it is heard at once for a while. */
+static int channel_wake_at_once(struct channel *channel)
+{
+	channel->wake_slow = channel->stats.bytes + WAKE_SLOW_BYTES;
+	return channel_expect(channel, 0);
+}
+
+static int channel_wait_to_receive(struct channel *channel)
+{
+	uint64_t start = clock_now_ns();
+	int r = channel_expect(channel, channel->end - channel->offset);
+
+	if (r == 0 && channel->wake_bytes > 1) {
+		r = sock_wait(channel->sock, POLLIN, channel->abort_fd, WAKE_MS);
+		channel_note_wait(channel, CHANNEL_WAIT_DATA, clock_now_ns() - start);
+		if (r != -ETIMEDOUT)
+			return r;
+		r = channel_wake_at_once(channel);
+	}
+	return r < 0 ? r : channel_wait_events(channel, POLLIN, CHANNEL_WAIT_DATA);
+}
+
 static int channel_wait_socket(struct channel *channel)
 {
 	channel->stats.agains++;
 	return channel->side == ZH_SEND ? channel_wait_events(channel, POLLOUT, CHANNEL_WAIT_SPACE)
-					: channel_wait_events(channel, POLLIN, CHANNEL_WAIT_DATA);
+					: channel_wait_to_receive(channel);
 }
 
-ssize_t channel_recv(struct channel *channel, struct buffer *buffer)
+void channel_received(struct channel *channel, size_t want, size_t received)
 {
-	size_t want = min_u64(channel->chunk_bytes, channel->end - channel->offset);
-	ssize_t r = buffer_reserve(buffer, channel->chunk_bytes);
+	channel->stats.shorts += received < want;
+	channel->outran = received < want &&
+			  channel_may_sleep(channel, channel->end - channel->offset - received);
+}
 
-	if (r < 0)
-		return channel_fail(channel, CHANNEL_END_FILE, r);
-	r = sys_recv(channel->sock, buffer->memory, want, 0);
-	if (r == -EAGAIN)
+ssize_t channel_recv(struct channel *channel, void *memory, size_t want, int flags)
+{
+	ssize_t r = sys_recv(channel->sock, memory, want, flags);
+
+	if (r == -EAGAIN || r == -EFAULT)
 		return r;
 	if (r == 0)
 		r = -ECONNRESET; /* closed in the middle of an extent */
 	if (r < 0)
 		return channel_fail(channel, CHANNEL_END_SOCKET, r);
-	channel->stats.shorts += (size_t)r < want;
+	channel_received(channel, want, (size_t)r);
 	return r;
+}
+
+ssize_t channel_recv_buffer(struct channel *channel, struct buffer *buffer)
+{
+	size_t want = min_u64(channel->chunk_bytes, channel->end - channel->offset);
+	int r = buffer_reserve(buffer, channel->chunk_bytes);
+
+	if (r < 0)
+		return channel_fail(channel, CHANNEL_END_FILE, r);
+	return channel_recv(channel, buffer->memory, want, 0);
 }
 
 ssize_t channel_sendfile(struct channel *channel)
@@ -234,7 +294,10 @@ int channel_ring_wait(struct channel *channel, struct ring *ring, enum channel_w
 	int r;
 
 	for (;;) {
-		r = ring_wait(ring, RING_SLICE_MS);
+		bool sleeps = what == CHANNEL_WAIT_DATA && channel->wake_bytes > 1;
+		r = ring_wait(ring, sleeps ? WAKE_MS : RING_SLICE_MS);
+		if (r == -ETIME && sleeps && (r = channel_wake_at_once(channel)) == 0)
+			continue;
 		if (r != -ETIME)
 			break;
 		if (what != CHANNEL_WAIT_DISK)
@@ -279,13 +342,18 @@ static bool channel_corks(const struct channel *channel)
 		       (channel->nagle == ZH_NAGLE_DEFAULT && channel->strategy->corks));
 }
 
-int channel_move(struct channel *channel, struct zh_extent extent, uint64_t horizon, bool more,
-	struct leaf_run *digest)
+/* A receiver that was faster than its peer sleeps until it pays to go on. */
+static int channel_wait_for_more(struct channel *channel)
 {
-	bool corked = channel_corks(channel);
-	bool waiting = false;
-	int r = 0;
+	int r = channel_wait_to_receive(channel);
 
+	channel->outran = false;
+	return r < 0 ? (int)channel_fail(channel, CHANNEL_END_SOCKET, r) : 0;
+}
+
+static void channel_begin(struct channel *channel, struct zh_extent extent, uint64_t horizon,
+	bool more, struct leaf_run *digest)
+{
 	channel->progress_ns = clock_now_ns();
 	channel->offset = extent.offset;
 	channel->end = extent.offset + extent.length;
@@ -294,40 +362,71 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 	channel->more = more;
 	channel->failed = CHANNEL_END_NONE;
 	channel->refused = false;
+	channel->outran = false;
+}
+
+/* One step, and what it asks for: to be waited for, or another strategy. 0 or what failed. */
+static int channel_step(struct channel *channel, bool *waiting)
+{
+	ssize_t moved = channel->strategy->step(channel, channel_state(channel));
+	int r;
+
+	CHECK(moved != 0 && moved <= (ssize_t)(channel->end - channel->offset));
+	if (moved > 0) {
+		channel->offset += (uint64_t)moved;
+		channel->stats.bytes += (uint64_t)moved;
+		channel->progress_ns = clock_now_ns();
+		*waiting = false;
+		return 0;
+	}
+	if (moved == -EAGAIN) {
+		if (!*waiting) /* until here it may have been our disk that took its time */
+			channel->progress_ns = clock_now_ns();
+		*waiting = true;
+		r = channel_wait_socket(channel);
+		return r < 0 ? (int)channel_fail(channel, CHANNEL_END_SOCKET, r) : 0;
+	}
+	if (!channel->refused)
+		return (int)moved;
+	channel->refused = false;
+	return channel_demote(channel, (int)moved);
+}
+
+/* Puts the socket back, also after an error of the file: what follows is not to wait. */
+static int channel_end_extent(struct channel *channel, bool corked)
+{
+	int r = channel_expect(channel, 0);
+	int uncorked = corked ? sock_cork(channel->sock, 0) : 0;
+
+	r = r < 0 ? r : uncorked;
+	return r < 0 ? (int)channel_fail(channel, CHANNEL_END_SOCKET, r) : 0;
+}
+
+int channel_move(struct channel *channel, struct zh_extent extent, uint64_t horizon, bool more,
+	struct leaf_run *digest)
+{
+	bool corked = channel_corks(channel);
+	bool waiting = false;
+	int r = 0, ended;
+
+	channel_begin(channel, extent, horizon, more, digest);
 	if (corked) {
 		r = sock_cork(channel->sock, 1);
 		if (r < 0 && channel->nagle == ZH_NAGLE_DEFAULT)
 			r = corked = false; /* not TCP: there are no segments to spoil */
 	}
 	while (r == 0 && channel->offset < channel->end) {
-		ssize_t moved = channel->strategy->step(channel, channel_state(channel));
-		CHECK(moved != 0 && moved <= (ssize_t)(channel->end - channel->offset));
-		if (moved > 0) {
-			channel->offset += (uint64_t)moved;
-			channel->stats.bytes += (uint64_t)moved;
-			channel->progress_ns = clock_now_ns();
-			waiting = false;
-		} else if (moved == -EAGAIN) {
-			if (!waiting) /* until here it may have been our disk that took its time */
-				channel->progress_ns = clock_now_ns();
-			waiting = true;
-			r = channel_wait_socket(channel);
-			if (r < 0)
-				r = (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
-		} else if (channel->refused) {
-			channel->refused = false;
-			r = channel_demote(channel, (int)moved);
-		} else {
-			r = (int)moved;
-		}
+		if (channel->outran)
+			r = channel_wait_for_more(channel);
+		if (r == 0)
+			r = channel_step(channel, &waiting);
 	}
-	if (corked) { /* also after an error of the file: what follows is not to wait */
-		int uncorked = sock_cork(channel->sock, 0);
-		r = r == 0 && uncorked < 0
-			    ? (int)channel_fail(channel, CHANNEL_END_SOCKET, uncorked)
-			    : r;
-	}
-	return r;
+	/* An error that is told already stays the one. */
+	enum channel_end failed = channel->failed;
+	ended = channel_end_extent(channel, corked);
+	if (r < 0)
+		channel->failed = failed;
+	return r < 0 ? r : ended;
 }
 
 int channel_settle(struct channel *channel)
@@ -382,7 +481,7 @@ int channel_skip(struct channel *channel, uint64_t bytes)
 		if (r == 0)
 			r = -ECONNRESET;
 		else if (r == -EAGAIN)
-			r = channel_wait_socket(channel);
+			r = channel_wait_events(channel, POLLIN, CHANNEL_WAIT_DATA);
 		if (r < 0)
 			return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
 	}

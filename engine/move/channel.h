@@ -50,6 +50,9 @@ struct channel {
 
 	/* private */
 	void *state[STRATEGY_MAX]; /* by strategy index, NULL: not opened */
+	uint32_t wake_bytes;       /* SO_RCVLOWAT as we have set it, 0: it is not ours to set */
+	uint64_t wake_slow;        /* bytes moved up to which the peer counts as slow */
+	bool outran; /* the last receive took all there was, with much still to come */
 	uint64_t opened_ns;
 	uint64_t idle_ns;
 	uint64_t progress_ns; /* when the last byte moved, or the wait for the next one began */
@@ -113,10 +116,20 @@ int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_by
 	struct ring **ret_ring, struct block_pool *ret_pool) must_check;
 /* The O_DIRECT descriptor of the file in hand, opened on first use; negative errno. */
 int channel_direct(struct channel *channel) must_check;
+/*
+ * For a receiver that is about to wait: at least bytes of the extent are still to come beyond what
+ * it waits for. Then it need not be woken for each segment, which costs both ends on one host, and
+ * the receiver everywhere.
+ */
+int channel_expect(struct channel *channel, uint64_t bytes) must_check;
 /* Waits for events on the socket; notices aborts and stalls. */
 int channel_wait_events(struct channel *channel, short events, enum channel_wait what) must_check;
-/* Receives at most a chunk into buffer, as a step does; what is to become of it is the caller's. */
-ssize_t channel_recv(struct channel *channel, struct buffer *buffer);
+/* Receives at most want bytes, as a step does; what is to become of them is the caller's. */
+ssize_t channel_recv(struct channel *channel, void *memory, size_t want, int flags);
+/* The same into buffer, at most a chunk. */
+ssize_t channel_recv_buffer(struct channel *channel, struct buffer *buffer);
+/* The account of a receive, for who takes bytes off the socket in another way. */
+void channel_received(struct channel *channel, size_t want, size_t received);
 /* One sendfile(2) of at most a chunk, as a step. */
 ssize_t channel_sendfile(struct channel *channel) must_check;
 /* As channel_refuse, for a reason of ours rather than an errno. why: static. */

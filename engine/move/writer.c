@@ -198,7 +198,13 @@ ssize_t writer_step(struct channel *channel, void *state)
 		}
 		if (!writer->block)
 			receive_next(channel, writer, channel->offset);
-		int r = channel_ring_wait(channel, writer->ring,
+		int r = 0;
+		if (writer->receiving)
+			r = channel_expect(channel,
+				channel->end - writer->block->offset - writer->block->length);
+		if (r < 0)
+			return channel_fail(channel, CHANNEL_END_SOCKET, r);
+		r = channel_ring_wait(channel, writer->ring,
 			writer->receiving ? CHANNEL_WAIT_DATA : CHANNEL_WAIT_DISK);
 		if (r < 0)
 			return r;

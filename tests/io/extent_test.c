@@ -1005,7 +1005,7 @@ static void a_silent_peer_is_given_up_on(void **state)
 }
 
 #define SLOW_PIECE  (32 * KIB)
-#define SLOW_PIECES 24
+#define SLOW_PIECES 12
 #define SLOW_MS     50
 
 static void *slow_peer(void *argument)

@@ -25,7 +25,7 @@ static int copy_recv_admit(
 static ssize_t copy_recv_step(struct channel *channel, void *state)
 {
 	struct copy_recv *copy = state;
-	ssize_t received = channel_recv(channel, &copy->buffer);
+	ssize_t received = channel_recv_buffer(channel, &copy->buffer);
 	int r;
 
 	if (received < 0)

@@ -23,15 +23,9 @@ static int discard_recv_admit(
 static ssize_t discard_recv_step(struct channel *channel, void *state)
 {
 	size_t want = min_u64(channel->chunk_bytes, channel->end - channel->offset);
-	ssize_t r = sys_recv(channel->sock, NULL, want, MSG_TRUNC);
 
 	(void)state;
-	if (r == 0)
-		r = -ECONNRESET; /* closed in the middle of an extent */
-	if (r < 0)
-		return r == -EAGAIN ? r : channel_fail(channel, CHANNEL_END_SOCKET, r);
-	channel->stats.shorts += (size_t)r < want;
-	return r;
+	return channel_recv(channel, NULL, want, MSG_TRUNC);
 }
 
 const struct strategy discard_recv = {

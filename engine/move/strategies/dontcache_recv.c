@@ -65,7 +65,7 @@ static ssize_t dontcache_step(struct channel *channel, void *opaque)
 
 	if (r < 0)
 		return r;
-	ssize_t received = channel_recv(channel, &state->buffer);
+	ssize_t received = channel_recv_buffer(channel, &state->buffer);
 	if (received < 0)
 		return received;
 	r = write_all(channel, state, (size_t)received);

@@ -35,17 +35,8 @@ static ssize_t mmap_recv_step(struct channel *channel, void *state)
 			       ? channel_refuse(channel, (int)r)
 			       : channel_fail(channel, CHANNEL_END_FILE, r);
 	want = min_size(want, channel->chunk_bytes);
-	r = sys_recv(channel->sock, bytes, want, 0);
-	if (r == 0)
-		r = -ECONNRESET; /* closed in the middle of an extent */
-	if (r == -EAGAIN)
-		return r;
-	if (r == -EFAULT)
-		return channel_fail(channel, CHANNEL_END_FILE, -EIO);
-	if (r < 0)
-		return channel_fail(channel, CHANNEL_END_SOCKET, r);
-	channel->stats.shorts += (size_t)r < want;
-	return r;
+	r = channel_recv(channel, bytes, want, 0);
+	return r == -EFAULT ? channel_fail(channel, CHANNEL_END_FILE, -EIO) : r;
 }
 
 static int mmap_recv_drain(struct channel *channel, void *state)

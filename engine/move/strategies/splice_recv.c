@@ -107,7 +107,7 @@ static ssize_t splice_recv_step(struct channel *channel, void *state)
 	if (received < 0)
 		return received == -EAGAIN ? received
 					   : channel_fail(channel, CHANNEL_END_SOCKET, received);
-	channel->stats.shorts += (size_t)received < want;
+	channel_received(channel, want, (size_t)received);
 	pipe->held_bytes = (uint64_t)received;
 	r = splice_recv_empty(channel, splice, channel->offset);
 	if (r < 0) {
