@@ -7,7 +7,8 @@
  * after an error of the file a stream that is still in step.
  *
  * The peer is a process of its own, forked before the fault is armed.
- * With the argument "complete": smaller chunks, every combination.
+ * With the argument "complete": smaller chunks, every combination. ZH_STRATEGY_STEP in the
+ * environment: only every so many-th n.
  */
 #include "move_kit.h"
 
@@ -25,6 +26,7 @@
 #define TRAILER     "what follows the extent"
 
 static bool complete;
+static uint64_t step = 1;
 
 struct way {
 	enum sys_fault_kind kind;
@@ -349,17 +351,17 @@ static bool run_trial(struct trial *trial)
 static size_t sweep(const struct subject *subject, const struct way *way, enum sys_call call,
 	uint64_t times, bool no_fallback)
 {
-	uint64_t nth = 1;
+	size_t points = 0;
 
-	for (;; nth++) {
+	for (uint64_t nth = 1;; nth += step) {
 		struct trial trial = { .subject = subject,
 			.fault = { way->kind, call, way->error, nth, times },
 			.no_fallback = no_fallback };
 		if (!run_trial(&trial))
-			break;
+			return points;
+		points++;
 		assert_true(nth < NTH_LIMIT);
 	}
-	return nth - 1;
 }
 
 /* An interruption that never ends is asked for again for ever; so is a ring that stays busy. */
@@ -500,6 +502,8 @@ int main(int argc, char **argv)
 	};
 
 	complete = argc > 1 && strcmp(argv[1], "complete") == 0;
+	if (getenv("ZH_STRATEGY_STEP"))
+		step = max_u64(strtoull(getenv("ZH_STRATEGY_STEP"), NULL, 10), 1);
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)mallopt(M_MMAP_THRESHOLD, 64 * 1024); /* large buffers come and go as mappings */
 	got = mmap(NULL, sizeof(*got), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -241,7 +241,7 @@ static void a_pool_that_makes_no_sense_stops_the_program(void **state)
 
 static void a_pool_too_large_is_no_memory_and_closes(void **state)
 {
-	int expected = getenv("ZH_VALGRIND") ? -EINVAL : -ENOMEM; /* what valgrind's own mmap says */
+	int expected = getenv("ZH_VALGRIND") ? -EINVAL : -ENOMEM; /* valgrind's mmap */
 	struct block_pool pool;
 
 	(void)state;
