@@ -117,6 +117,18 @@ int sys_fault_ask(enum sys_call call, size_t *length)
 	return result;
 }
 
+static _Atomic uint64_t mapped_bytes;
+
+uint64_t sys_fault_mapped(void)
+{
+	return mapped_bytes;
+}
+
+void sys_fault_mapped_change(int64_t bytes)
+{
+	mapped_bytes += (uint64_t)bytes;
+}
+
 /* The command built with the seam takes one fault from its environment: CALL:NTH:WHAT[:TIMES]. */
 __attribute__((constructor)) static void seam_from_environment(void)
 {
@@ -565,6 +577,7 @@ void *sys_map_memory(size_t length, bool huge, int *ret_error)
 		*ret_error = -errno;
 		return NULL;
 	}
+	sys_fault_mapped_change((int64_t)length);
 	return memory;
 }
 
@@ -591,6 +604,6 @@ void *sys_map_file(int fd, uint64_t offset, size_t length, enum zh_side side, in
 
 void sys_unmap_memory(void *memory, size_t length)
 {
-	if (memory)
-		(void)munmap(memory, length);
+	if (memory && munmap(memory, length) == 0)
+		sys_fault_mapped_change(-(int64_t)length);
 }

@@ -194,12 +194,20 @@ enum sys_call sys_fault_struck_call(void);
  * lowering *length. Interruptions come back as -EINTR.
  */
 int sys_fault_ask(enum sys_call call, size_t *length);
+/* Bytes that sys_map_memory gave and sys_unmap_memory has not taken back; change counts them. */
+uint64_t sys_fault_mapped(void);
+void sys_fault_mapped_change(int64_t bytes);
 #else
 static inline int sys_fault_ask(enum sys_call call, size_t *length)
 {
 	(void)call;
 	(void)length;
 	return 0;
+}
+
+static inline void sys_fault_mapped_change(int64_t bytes)
+{
+	(void)bytes;
 }
 #endif
 

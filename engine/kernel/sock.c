@@ -393,7 +393,7 @@ static void address_text(
 
 void sock_local_text(int fd, char *ret_text, size_t cap)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = { 0 }; /* an unnamed socket's is not filled in */
 	socklen_t length = sizeof(address);
 
 	ret_text[0] = '\0';
@@ -403,7 +403,7 @@ void sock_local_text(int fd, char *ret_text, size_t cap)
 
 void sock_peer_text(int fd, char *ret_text, size_t cap)
 {
-	struct sockaddr_storage address;
+	struct sockaddr_storage address = { 0 }; /* an unnamed socket's is not filled in */
 	socklen_t length = sizeof(address);
 
 	ret_text[0] = '\0';

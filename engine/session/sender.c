@@ -30,6 +30,7 @@ struct departure {
 	int beneath;
 	uint64_t unsent; /* bytes asked for and not yet settled */
 	uint32_t frames; /* DATA frames being sent now */
+	bool ending;     /* END is being sent, and the source looked at */
 	struct leaf_sum sum;
 	struct digest root; /* as in the last END */
 	uint8_t *resends;   /* per leaf, made by the first NAK */
@@ -152,15 +153,21 @@ static bool is_settled(const struct departure *departure)
 	return departure->state == DEPARTURE_DONE || departure->state == DEPARTURE_FAILED;
 }
 
-/* The file is over; its source is closed once no stream uses it. Locked. */
+/* Closes the source of a file that is over, once no thread uses it. Locked. */
+static void shed_if_unused(struct departure *departure)
+{
+	if (is_settled(departure) && departure->frames == 0 && !departure->ending)
+		departure_shed(departure);
+}
+
+/* The file is over. Locked. */
 static void settle(struct sender *sender, struct departure *departure, enum departure_state to)
 {
 	departure_advance(departure, to);
 	schedule_drop(&sender->schedule, departure->id);
 	sender->settled++;
 	sender->open--;
-	if (departure->frames == 0)
-		departure_shed(departure);
+	shed_if_unused(departure);
 }
 
 /* Fails one file for the reason in error; tell: the receiver has to hear of it. */
@@ -278,11 +285,8 @@ static int fail_changed(struct sender *sender, struct departure *departure)
 	return fail_file(sender, departure, &error, true);
 }
 
-/*
- * All that was asked for is on its way: tell the root, once, unless the source has changed under
- * us. What a NAK asks for after that has to lead to the same root.
- */
-static int send_end(struct sender *sender, struct departure *departure)
+/* Tells the root, unless the source has changed under us. */
+static int tell_end(struct sender *sender, struct departure *departure)
 {
 	struct session *session = sender->session;
 	struct zh_error error;
@@ -308,12 +312,29 @@ static int send_end(struct sender *sender, struct departure *departure)
 	return session_send(session, &frame, bytes);
 }
 
+/*
+ * All that was asked for is on its way: END, once, after end_is_due. What a NAK asks for after that
+ * has to lead to the same root.
+ */
+static int send_end(struct sender *sender, struct departure *departure)
+{
+	struct session *session = sender->session;
+	int r = tell_end(sender, departure);
+
+	(void)pthread_mutex_lock(&session->lock);
+	departure->ending = false;
+	shed_if_unused(departure);
+	(void)pthread_mutex_unlock(&session->lock);
+	return r;
+}
+
 /* True when END is due; the state moves so that only one thread sends it. Locked. */
 static bool end_is_due(struct departure *departure)
 {
 	if (departure->state != DEPARTURE_SENDING || departure->unsent > 0 || departure->frames > 0)
 		return false;
 	departure_advance(departure, DEPARTURE_ENDED);
+	departure->ending = true;
 	departure->root = leaf_root(&departure->sum, departure->source.size);
 	return true;
 }
@@ -485,8 +506,7 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 	for (size_t i = 0; i < digests; i++)
 		leaf_sum_add(
 			&departure->sum, piece->extent.offset / LEAF_BYTES + i, &work->digest[i]);
-	if (is_settled(departure) && departure->frames == 0)
-		departure_shed(departure);
+	shed_if_unused(departure);
 	due = !err_is_set(source_error) && end_is_due(departure);
 	bool other = !err_is_set(source_error) && end_was_wrong(departure);
 	(void)pthread_mutex_unlock(&session->lock);

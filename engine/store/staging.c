@@ -20,7 +20,7 @@
 #define STAGE_SPACE "allocate"
 
 /* Rounds of losing a race against another receiver that commits, cleans up or leaves. */
-#define TRIES 512 /* races with other receivers that are lost before it is given up */
+#define TRIES 512
 
 /*
  * umask(2) cannot be read without being changed for every thread for a moment, in which another

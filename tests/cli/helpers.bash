@@ -68,6 +68,10 @@ common_teardown() {
   raw=$(LC_ALL=C find "$T" -maxdepth 1 -type f \( -name '*.log' -o -name out -o -name err \) \
     -exec grep -lP '[\x00-\x08\x0b-\x1f\x7f-\xff]' {} +) || true
   [[ -z $raw ]] || problems+="raw control bytes in $raw"$'\n'
+  local reports
+  reports=$(find "$T" -maxdepth 1 -type f \( -name '*.log' -o -name out -o -name err \) \
+    -exec grep -lE 'Sanitizer|runtime error' {} +) || true
+  [[ -z $reports ]] || problems+="a sanitizer reports in $reports"$'\n'
   for pid in "${mounts[@]}"; do
     umount "$pid" || problems+="cannot unmount $pid"$'\n'
   done

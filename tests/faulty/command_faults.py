@@ -3,7 +3,8 @@
 """
 One call of the whole command fails, is short or is interrupted: the n-th, for every n until a run ends
 without the fault having struck. Client and server in turn, push and pull. Whatever happens: status 0
-means an identical file, the visible name is never partial, nobody hangs, no process stays.
+means an identical file, the visible name is never partial, nobody hangs, no process stays, and a
+sanitizer, where there is one, finds nothing.
 
 Environment: ZEROHAUL the command, ZH_FAULTY the library with the seam in it, ZH_STEP how many n are
 passed over between two runs (1: none; default 7).
@@ -46,6 +47,11 @@ def plain():
     return environment
 
 
+def check_reports(text):
+    if re.search(rb"Sanitizer|runtime error", text):
+        raise Failed("a report: " + text[-2000:].decode(errors="backslashreplace"))
+
+
 class Scene:
     """A root with a server, and a local directory."""
 
@@ -53,6 +59,7 @@ class Scene:
         self.base = tempfile.mkdtemp(prefix="zerohaul-faults.")
         self.root = os.path.join(self.base, "root")
         self.local = os.path.join(self.base, "local")
+        self.log = os.path.join(self.base, "log")
         os.mkdir(self.root)
         os.mkdir(self.local)
         self.content = os.urandom(SIZE)
@@ -64,10 +71,10 @@ class Scene:
                 file.write(self.content)
 
     def start_server(self, environment):
-        self.server = subprocess.Popen(
-            [COMMAND, "serve", "--root", self.root, "--insecure", "--listen", "127.0.0.1:0"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
-            start_new_session=True)
+        with open(self.log, "wb") as log:
+            self.server = subprocess.Popen(
+                [COMMAND, "serve", "--root", self.root, "--insecure", "--listen", "127.0.0.1:0"],
+                stdout=subprocess.PIPE, stderr=log, env=environment, start_new_session=True)
         line = self.server.stdout.readline().decode()
         match = re.match(r"listening (\S+)", line)
         self.url = f"zh://{match.group(1)}/" if match else None
@@ -87,11 +94,15 @@ class Scene:
         source = os.path.join(self.local, "source") if push else self.url + "source"
         target = self.url + "target" if push else os.path.join(self.local, "target")
         try:
-            return subprocess.run(
+            done = subprocess.run(
                 [COMMAND, "copy", "--insecure", "--quiet", source, target], env=environment,
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=DEADLINE_S, check=False)
         except subprocess.TimeoutExpired as error:
             raise Failed("the client hangs") from error
+        check_reports(done.stderr)
+        with open(self.log, "rb") as log:
+            check_reports(log.read())
+        return done
 
     def target(self, push):
         return os.path.join(self.root if push else self.local, "target")

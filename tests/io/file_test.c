@@ -79,7 +79,8 @@ static void what_is_in_the_page_cache_is_told(void **state)
 	assert_int_equal(
 		facts_of(fd, 0, size).resident_permille, 1000); /* it was written just now */
 	assert_int_equal(facts_of(fd, 0, 0).resident_permille, -1);
-	if (!arena_is_on(a, EXT4_SUPER_MAGIC)) {
+	/* valgrind reads the first page of what is mapped, and so disturbs what is cached */
+	if (!arena_is_on(a, EXT4_SUPER_MAGIC) || under_valgrind()) {
 		close(fd);
 		return;
 	}

@@ -214,6 +214,8 @@ static void enter_stays_on_its_file_system(void **state)
 
 	if (!mounts_are_private())
 		SKIP("mounting is not permitted");
+	if (under_valgrind())
+		SKIP("valgrind has no openat2, which alone can tell a bind mount");
 	assert_int_equal(mkdirat(a->root, "other", 0755), 0);
 	(void)snprintf(path, sizeof(path), "%s/other", a->root_path);
 	assert_int_equal(mount("none", path, "tmpfs", 0, "size=64k"), 0);
@@ -237,7 +239,8 @@ static void enter_stays_on_its_file_system(void **state)
 /* ------------------------------------------------------------------ a racer --------------------
  */
 
-#define RACE_NS (2 * (uint64_t)NS_PER_S)
+#define RACE_NS    (2 * (uint64_t)NS_PER_S)
+#define RACE_TO_NS (60 * (uint64_t)NS_PER_S) /* when it takes so long until all has happened */
 
 struct racer {
 	pthread_t thread;
@@ -269,6 +272,12 @@ struct tally {
 	uint64_t committed;
 	uint64_t not_replaced;
 };
+
+static bool tally_is_enough(const struct tally *tally)
+{
+	return tally->entered > 10 && tally->refused > 10 && tally->committed > 10 &&
+	       tally->not_replaced > 10;
+}
 
 static void receive_into(struct staging *staging, int parent, struct tally *tally)
 {
@@ -322,8 +331,8 @@ static void check_race(struct arena *a, bool with_openat2)
 	staging_init(&staging, a->root);
 
 	assert_int_equal(pthread_create(&racer.thread, NULL, race, &racer), 0);
-	uint64_t end = clock_now_ns() + RACE_NS;
-	while (clock_now_ns() < end)
+	uint64_t start = clock_now_ns();
+	while (clock_now_ns() - start < (tally_is_enough(&tally) ? RACE_NS : RACE_TO_NS))
 		race_once(a, &staging, pinned, st.st_ino, with_openat2, &tally);
 	atomic_store(&racer.stop, true);
 	assert_int_equal(pthread_join(racer.thread, NULL), 0);
@@ -335,8 +344,8 @@ static void check_race(struct arena *a, bool with_openat2)
 		(unsigned long long)tally.refused, (unsigned long long)tally.committed,
 		(unsigned long long)tally.not_replaced);
 	/* the race was one, and honest use went through it */
-	assert_true(racer.exchanges > 100 && tally.entered > 10 && tally.refused > 10);
-	assert_true(tally.committed > 10 && tally.not_replaced > 10);
+	assert_true(racer.exchanges > 100);
+	assert_true(tally_is_enough(&tally));
 	assert_int_equal(kit_staged(a), 0);
 	/* arena_teardown: nothing appeared or changed outside */
 }

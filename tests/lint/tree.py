@@ -38,7 +38,8 @@ def files(root):
         )
         for name in sorted(names):
             path = here + name
-            if name != ".git" and path not in FOREIGN_FILES and os.path.isfile(os.path.join(directory, name)):
+            # .git: a file in a second work tree
+            if path not in (".git", *FOREIGN_FILES) and os.path.isfile(os.path.join(directory, name)):
                 yield path
 
 

@@ -24,6 +24,11 @@
 
 char arena_tmpfs[] = "/dev/shm";
 
+bool under_valgrind(void)
+{
+	return getenv("ZH_VALGRIND") != NULL;
+}
+
 /* ------------------------------------------------------------------ random content -------------
  */
 

@@ -52,6 +52,9 @@ struct arena {
 	bool usable;
 };
 
+/* In the setups for valgrind, which lacks newer system calls and runs one thread at a time. */
+bool under_valgrind(void);
+
 extern char arena_tmpfs[];
 
 int arena_setup(void **state);

@@ -241,10 +241,11 @@ static void a_pool_that_makes_no_sense_stops_the_program(void **state)
 
 static void a_pool_too_large_is_no_memory_and_closes(void **state)
 {
+	int expected = getenv("ZH_VALGRIND") ? -EINVAL : -ENOMEM; /* valgrind's mmap */
 	struct block_pool pool;
 
 	(void)state;
-	assert_int_equal(block_pool_open(&pool, 60000, UINT32_MAX & ~4095u), -ENOMEM);
+	assert_int_equal(block_pool_open(&pool, 60000, UINT32_MAX & ~4095u), expected);
 	block_pool_close(&pool);
 	block_pool_close(&pool); /* a zeroed one is fine */
 }
