@@ -52,7 +52,7 @@ section_of() {
   COMP_CWORD=3
   _zerohaul
   is "${COMPREPLY[*]}" "full none"
-  COMP_WORDS=(zerohaul copy --receive-strategy d)
+  COMP_WORDS=(zerohaul copy --receive-strategy dis)
   COMP_CWORD=3
   _zerohaul
   is "${COMPREPLY[*]}" "discard"

@@ -56,22 +56,28 @@ load helpers
   json_is_valid
 }
 
+# names SIDE: the strategies of a side as a list of Python, from the object of probe
+names() {
+  json "sorted(s['name'] for s in o['strategies'] if s['side'] == '$1')"
+}
+
 @test "plan and probe print one object each" {
+  local sending receiving
   random_file "$T/local/f" 5000000
+  succeeds probe --json
+  is "$(json 'o["schema"], len(o["features"]) > 0')" "('zerohaul-probe/1', True)"
+  sending=$(names send) receiving=$(names receive)
   succeeds plan --json "$T/local/f"
   is "$(json 'o["schema"], o["bytes"], o["plan"]["side"]')" "('zerohaul-plan/1', 5000000, 'send')"
   is "$(json 'o["plan"]["strategy"] in [v["strategy"] for v in o["plan"]["verdicts"] if v["admitted"]]')" True
   is "$(json 'sorted(v["strategy"] for v in o["plan"]["verdicts"])')" \
-    "['copy', 'sendfile', 'splice', 'uring-copy']"
+    "$sending"
   succeeds plan --json --receive "$T/local/f"
   is "$(json 'o["plan"]["side"]')" receive
   is "$(json 'sorted(v["strategy"] for v in o["plan"]["verdicts"])')" \
-    "['copy', 'discard', 'splice', 'uring-direct']"
+    "$receiving"
   succeeds plan --json --strategy copy "$T/local/f"
   is "$(json 'o["plan"]["strategy"]')" copy
-  succeeds probe --json
-  is "$(json 'o["schema"], len(o["features"]) > 0, len(o["strategies"])')" \
-    "('zerohaul-probe/1', True, 8)"
 }
 
 @test "plan and probe in words name every strategy, the choice and its reason" {

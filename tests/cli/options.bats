@@ -114,8 +114,8 @@ declare -gA value=(
   random_file "$T/local/f" 10
   copy --strategy=teleport "$T/local/f" zh://127.0.0.1:1/
   failed 1 "--strategy: 'teleport' is not one of "
-  copy --strategy=uring-direct "$T/local/f" zh://127.0.0.1:1/
-  failed 1 "--strategy: 'uring-direct' is not one of "
+  copy --strategy=discard "$T/local/f" zh://127.0.0.1:1/
+  failed 1 "--strategy: 'discard' is not one of "
   copy --receive-strategy=sendfile "$T/local/f" zh://127.0.0.1:1/
   failed 1 "--receive-strategy: 'sendfile' is not one of "
 }
