@@ -4,6 +4,9 @@
 
 #include <errno.h>
 #include <xxhash.h>
+#ifdef HAVE_XXH_DISPATCH
+#include <xxh_x86dispatch.h> /* the widest vectors of this CPU, rather than of the oldest one */
+#endif
 
 _Static_assert(sizeof(XXH128_canonical_t) == DIGEST_BYTES, "digest size");
 

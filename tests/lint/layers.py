@@ -72,7 +72,7 @@ IMPURE_HEADERS = """
 """.split()
 PURE_SYSTEM_HEADERS = """
     errno.h inttypes.h limits.h stdarg.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h
-    sys/types.h xxhash.h
+    sys/types.h xxhash.h xxh_x86dispatch.h
 """.split()
 
 # plan.c asks the system in one function only; the rest of it decides.
