@@ -16,6 +16,8 @@
 
 #define SMALL_SEND_BYTES    (64 * KIB)
 #define SMALL_RECEIVE_BYTES MIB
+#define LARGE_BYTES         (64 * MIB) /* from here on a ring of direct reads pays */
+#define COLD_PERMILLE       500        /* less than this of the extent is in the page cache */
 
 static bool always(const struct facts *facts)
 {
@@ -34,6 +36,13 @@ static bool no_pages_in_place(const struct facts *facts)
 	return !facts->sock.tcp || !facts->sock.scatter_gather;
 }
 
+/* A residency that cannot be told is no reason to pass the page cache by. */
+static bool large_and_cold(const struct facts *facts)
+{
+	return facts->extent.length >= LARGE_BYTES && facts->file.resident_permille >= 0 &&
+	       facts->file.resident_permille < COLD_PERMILLE;
+}
+
 static bool to_memory(const struct facts *facts)
 {
 	return facts->file.in_memory;
@@ -48,6 +57,8 @@ static const struct rule {
 	{ ZH_SEND, small, "copy", "so little that one read and one send are cheapest" },
 	{ ZH_SEND, no_pages_in_place, "copy",
 		"the route cannot send pages in place, so the kernel would copy anyway" },
+	{ ZH_SEND, large_and_cold, "uring-direct",
+		"most of it is on the disk only: several direct reads in flight, and the page cache is left alone" },
 	{ ZH_SEND, always, "sendfile", "the page cache goes to the socket without a copy" },
 	{ ZH_SEND, always, "splice", "sendfile is refused here; splice moves the same pages" },
 	{ ZH_SEND, always, "copy", "nothing better is admitted" },
@@ -163,6 +174,15 @@ static void write_facts(const struct facts *facts, struct zh_plan *plan)
 	if (sock->congestion[0])
 		fact(plan, "congestion control", "%s, MSS %u", sock->congestion, sock->mss_bytes);
 	fact(plan, "io_uring", "%s", host->ring ? "granted" : strerrordesc_np(-host->ring_error));
+	if (host->ring)
+		fact(plan, "zero-copy sends", "%s", host->ring_send_zc ? "granted" : "refused");
+	if (facts->side == ZH_RECEIVE)
+		fact(plan, "uncached writes", "%s", file->dontcache ? "taken" : "refused");
+	if (host->memlock_bytes == UINT64_MAX)
+		fact(plan, "memory that may be locked", "unlimited");
+	else
+		fact(plan, "memory that may be locked", "%llu KiB",
+			(unsigned long long)(host->memlock_bytes / KIB));
 	fact(plan, "memory available", "%llu MiB",
 		(unsigned long long)(host->memory_available_bytes / MIB));
 	fact(plan, "largest pipe", "%u KiB", host->pipe_bytes / 1024);

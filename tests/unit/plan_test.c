@@ -101,6 +101,30 @@ static void a_route_that_copies_anyway_is_sent_to_by_copy(void **state)
 	expect_plan(&facts, "copy", reason);
 }
 
+static void a_large_file_on_the_disk_only_is_read_directly(void **state)
+{
+	struct facts facts = good_facts(ZH_SEND);
+	const char *reason =
+		"most of it is on the disk only: several direct reads in flight, and the "
+		"page cache is left alone";
+
+	(void)state;
+	facts.file.resident_permille = 499;
+	expect_plan(&facts, "uring-direct", reason);
+	facts.file.resident_permille = 500;
+	assert_string_equal(made(&facts).strategy, "sendfile");
+	facts.file.resident_permille = -1; /* cannot be told */
+	assert_string_equal(made(&facts).strategy, "sendfile");
+	facts.file.resident_permille = 0;
+	facts.extent.length = 64 * MIB;
+	assert_string_equal(made(&facts).strategy, "uring-direct");
+	facts.extent.length--;
+	assert_string_equal(made(&facts).strategy, "sendfile");
+	facts.extent.length++;
+	facts.host.ring = false;
+	assert_string_equal(made(&facts).strategy, "sendfile");
+}
+
 static void senders_prefer_sendfile_then_splice_then_copy(void **state)
 {
 	struct facts facts = good_facts(ZH_SEND);
@@ -544,6 +568,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_little_is_sent_and_received_by_copy),
 		cmocka_unit_test(a_route_that_copies_anyway_is_sent_to_by_copy),
+		cmocka_unit_test(a_large_file_on_the_disk_only_is_read_directly),
 		cmocka_unit_test(senders_prefer_sendfile_then_splice_then_copy),
 		cmocka_unit_test(receivers_prefer_direct_writes_then_splice_then_copy),
 		cmocka_unit_test(a_file_in_memory_is_received_by_splice),
