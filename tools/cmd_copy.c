@@ -85,6 +85,12 @@ static const struct arg_option rows[] = {
 		.help = "What is on stable storage before a file counts as copied: data and name "
 			"(full, the default), data, or nothing.",
 		ARG_AT(struct copy, options.durability) },
+	{ .name = "cache",
+		.kind = ARG_CHOICE,
+		.argument = "auto|keep|drop",
+		.help = "What is left in the page caches of both hosts: of a large source what was "
+			"there before (auto, the default), all of it, or nothing.",
+		ARG_AT(struct copy, options.cache) },
 	{ .name = "no-clobber",
 		.kind = ARG_BITS,
 		.help = "Never replace a file that exists.",

@@ -105,6 +105,13 @@ struct zh_sockopts {
 	char congestion[16];         /* TCP_CONGESTION, e.g. "cubic" */
 };
 
+/*
+ * What a move leaves in the page caches of both hosts. AUTO: a large source as it was found, and of
+ * the destination what its strategy leaves there. KEEP: by strategies that leave it all there.
+ * DROP: nothing, whoever had brought it in.
+ */
+enum zh_cache { ZH_CACHE_AUTO = 0, ZH_CACHE_KEEP = 1, ZH_CACHE_DROP = 2 };
+
 #define ZH_NAME_CAP 24 /* a strategy's name, with its end */
 
 /* The socket as the kernel has it: getsockopt and TCP_INFO at the end of the transfer. */
@@ -179,6 +186,7 @@ struct zh_options {
 	uint32_t chunk_bytes; /* 0: the plan chooses; what one call moves */
 	uint32_t depth;       /* 0: the plan chooses; operations in flight */
 	uint32_t stall_ms;    /* give up after this long without progress; 0: never */
+	uint32_t cache;       /* enum zh_cache; here it only steers the choice of a strategy */
 	struct zh_sockopts sock;
 };
 
@@ -255,7 +263,8 @@ struct zh_plan {
 	uint32_t depth;       /* operations in flight */
 	uint32_t pipe_bytes;  /* asked for; 0: no pipe */
 	uint32_t no_fallback;
-	char reason[200]; /* one sentence */
+	int32_t resident_permille; /* of the extent, in the page cache; -1: cannot be told */
+	char reason[200];          /* one sentence */
 	uint32_t fact_count;
 	uint32_t verdict_count;
 	struct zh_fact fact[ZH_PLAN_FACTS];
@@ -305,6 +314,7 @@ struct zh_transfer_options {
 	uint32_t direction;   /* enum zh_direction */
 	uint32_t verify;      /* enum zh_verify */
 	uint32_t durability;  /* enum zh_durability */
+	uint32_t cache;       /* enum zh_cache */
 	uint32_t chunk_bytes; /* 0: the plan chooses */
 	uint32_t connect_ms;  /* 0: 10 s */
 	uint16_t port;
@@ -347,8 +357,10 @@ struct zh_side_report {
 	uint64_t max_rss_bytes;
 	uint64_t voluntary_switches;
 	uint64_t involuntary_switches;
-	uint64_t disk_ns;      /* fallocate, fsync, rename: outside the channels */
-	struct zh_stats stats; /* sum over the data connections; tcp: the first one */
+	uint64_t disk_ns;             /* fallocate, fsync, rename: outside the channels */
+	uint64_t cached_before_bytes; /* of the files of this side, in its page cache: sampled */
+	uint64_t cached_after_bytes;  /* when the last byte was sent, or stored */
+	struct zh_stats stats;        /* sum over the data connections; tcp: the first one */
 };
 
 /* What a finished transfer achieved. Valid after zh_transfer_run() has returned. */

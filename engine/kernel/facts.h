@@ -56,6 +56,7 @@ struct facts {
 	uint32_t chunk_bytes;
 	uint32_t depth;
 	bool no_fallback;
+	enum zh_cache cache;
 };
 
 #endif

@@ -14,6 +14,7 @@
 #define PAGE_BYTES           4096u
 #define SAMPLES              32
 #define SAMPLE_BYTES         MIB
+#define DROP_WINDOW_BYTES    (64 * MIB)
 #define DIRECT_ALIGN_ASSUMED 4096u /* where the kernel does not tell */
 
 static const struct filesystem_row {
@@ -96,6 +97,30 @@ int32_t file_resident_permille(int fd, struct zh_extent extent)
 		r = count_resident(fd, part, &pages, &resident);
 	}
 	return r < 0 ? -1 : (int32_t)(min_u64(resident, pages) * 1000 / pages);
+}
+
+uint64_t file_bytes_of_permille(uint64_t size, int32_t permille)
+{
+	uint64_t part = permille > 0 ? (uint64_t)permille : 0;
+
+	return size / 1000 * part + size % 1000 * part / 1000;
+}
+
+uint64_t file_leave(int fd, uint64_t size, bool drop)
+{
+	if (drop) /* advice: what it did not do is in what follows */
+		(void)sys_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	return file_bytes_of_permille(
+		size, file_resident_permille(fd, (struct zh_extent){ 0, size }));
+}
+
+/* Pages that a socket still holds stay; they are asked about again a few windows long. */
+void file_drop_behind(int fd, uint64_t offset)
+{
+	uint64_t start = offset > DROP_WINDOW_BYTES ? offset - DROP_WINDOW_BYTES : 0;
+
+	if (offset > 0)
+		(void)sys_fadvise(fd, start, offset - start, POSIX_FADV_DONTNEED);
 }
 
 static void direct_alignment(int fd, struct file_facts *facts)

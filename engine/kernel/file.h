@@ -14,5 +14,12 @@ int file_open_direct(int fd, enum zh_side side) must_check;
 
 /* Per mille of the extent that is in the page cache, -1: cannot be told. */
 int32_t file_resident_permille(int fd, struct zh_extent extent);
+/* The same as bytes of size; 0 when it cannot be told. */
+uint64_t file_bytes_of_permille(uint64_t size, int32_t permille);
+/* Bytes of the whole file in the page cache, as far as samples tell; drop: asked to leave it first.
+ */
+uint64_t file_leave(int fd, uint64_t size, bool drop);
+/* Asks that what lies before offset leaves the page cache, a window of it: for who moves on. */
+void file_drop_behind(int fd, uint64_t offset);
 
 #endif

@@ -16,14 +16,15 @@ static int gather(enum zh_side side, int file, int sock, struct zh_extent extent
 {
 	int r;
 
-	if (options->size < sizeof(*options) || extent.length > INT64_MAX ||
-		extent.offset > INT64_MAX - extent.length)
+	if (options->size < sizeof(*options) || options->cache > ZH_CACHE_DROP ||
+		extent.length > INT64_MAX || extent.offset > INT64_MAX - extent.length)
 		return -EINVAL;
 	r = plan_gather(side, file, sock, extent, ret_facts);
 	if (r < 0)
 		return r;
 	ret_facts->chunk_bytes = options->chunk_bytes;
 	ret_facts->depth = options->depth;
+	ret_facts->cache = (enum zh_cache)options->cache;
 	ret_facts->no_fallback = options->flags & ZH_NO_FALLBACK;
 	if (options->strategy) {
 		if (strlen(options->strategy) >= sizeof(ret_facts->strategy))

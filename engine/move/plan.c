@@ -36,11 +36,25 @@ static bool no_pages_in_place(const struct facts *facts)
 	return !facts->sock.tcp || !facts->sock.scatter_gather;
 }
 
-/* A residency that cannot be told is no reason to pass the page cache by. */
+bool plan_is_large_and_cold(uint64_t bytes, int32_t resident_permille)
+{
+	return bytes >= LARGE_BYTES && resident_permille >= 0 && resident_permille < COLD_PERMILLE;
+}
+
 static bool large_and_cold(const struct facts *facts)
 {
-	return facts->extent.length >= LARGE_BYTES && facts->file.resident_permille >= 0 &&
-	       facts->file.resident_permille < COLD_PERMILLE;
+	return facts->cache != ZH_CACHE_KEEP &&
+	       plan_is_large_and_cold(facts->extent.length, facts->file.resident_permille);
+}
+
+static bool to_be_kept(const struct facts *facts)
+{
+	return facts->cache == ZH_CACHE_KEEP;
+}
+
+static bool to_be_dropped(const struct facts *facts)
+{
+	return facts->cache == ZH_CACHE_DROP;
 }
 
 static bool to_memory(const struct facts *facts)
@@ -59,14 +73,18 @@ static const struct rule {
 		"the route cannot send pages in place, so the kernel would copy anyway" },
 	{ ZH_SEND, large_and_cold, "uring-direct",
 		"most of it is on the disk only: several direct reads in flight, and the page cache is left alone" },
+	{ ZH_SEND, to_be_dropped, "uring-direct", "nothing of it is to stay in the page cache" },
 	{ ZH_SEND, always, "sendfile", "the page cache goes to the socket without a copy" },
 	{ ZH_SEND, always, "splice", "sendfile is refused here; splice moves the same pages" },
 	{ ZH_SEND, always, "copy", "nothing better is admitted" },
 	{ ZH_RECEIVE, small, "copy", "so little that one receive and one write are cheapest" },
 	{ ZH_RECEIVE, to_memory, "splice",
 		"the file lives in memory: one copy, and no disk to go round" },
+	{ ZH_RECEIVE, to_be_kept, "splice", "it is to stay in the page cache: one copy into it" },
 	{ ZH_RECEIVE, always, "uring-direct",
 		"writes overlap with receiving and bypass the page cache" },
+	{ ZH_RECEIVE, to_be_dropped, "dontcache",
+		"nothing of it is to stay in the page cache, and direct writes are refused" },
 	{ ZH_RECEIVE, always, "splice", "one copy into the page cache" },
 	{ ZH_RECEIVE, always, "copy", "nothing better is admitted" },
 };
@@ -194,6 +212,7 @@ int plan_make(const struct facts *facts, struct zh_plan *ret_plan)
 	int r = 0;
 
 	plan.no_fallback = facts->no_fallback;
+	plan.resident_permille = facts->file.resident_permille;
 	write_facts(facts, &plan);
 	judge_all(facts, &plan);
 	if (facts->strategy[0]) {

@@ -14,6 +14,12 @@
  */
 int plan_make(const struct facts *facts, struct zh_plan *ret_plan) must_check;
 
+/*
+ * So much, and so little of it in the page cache, that it is better left out of it. A residency
+ * that cannot be told (-1) is no reason.
+ */
+bool plan_is_large_and_cold(uint64_t bytes, int32_t resident_permille);
+
 /* Gathers facts for a file and a socket (-1: assumed). Errors: what fstat and fcntl report. */
 int plan_gather(enum zh_side side, int file, int sock, struct zh_extent extent,
 	struct facts *ret_facts) must_check;

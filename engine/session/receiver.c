@@ -143,6 +143,7 @@ static int commit_one(struct receiver *receiver, struct arrival *arrival, struct
 		.mtime_ns = arrival->mtime_ns,
 		.no_clobber = arrival->no_clobber,
 		.durability = (enum zh_durability)session->setup.durability,
+		.drop_cache = session->setup.cache == ZH_CACHE_DROP,
 	};
 	uint64_t start = clock_now_ns();
 	int r;
@@ -151,6 +152,8 @@ static int commit_one(struct receiver *receiver, struct arrival *arrival, struct
 		return 0;
 	r = commit_file(&receiver->staging, &arrival->partial, &commit, err);
 	atomic_fetch_add(&session->disk_ns, clock_now_ns() - start);
+	if (r == 0)
+		session_note_cache(session, 0, arrival->partial.cached_bytes);
 	return r;
 }
 

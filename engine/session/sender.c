@@ -10,6 +10,8 @@
 #include "session/sender.h"
 
 #include "base/clock.h"
+#include "kernel/file.h"
+#include "move/plan.h"
 #include "session/schedule.h"
 #include "store/digest.h"
 
@@ -285,6 +287,24 @@ static int fail_changed(struct sender *sender, struct departure *departure)
 	return fail_file(sender, departure, &error, true);
 }
 
+/* The page cache is to be left as the file was found, or without it. */
+static bool leaves_no_cache(const struct session *session, const struct departure *departure)
+{
+	return session->setup.cache == ZH_CACHE_DROP ||
+	       (session->setup.cache == ZH_CACHE_AUTO &&
+		       plan_is_large_and_cold(
+			       departure->source.size, departure->plan->resident_permille));
+}
+
+static void note_cache(struct session *session, const struct departure *departure)
+{
+	uint64_t size = departure->source.size;
+
+	session_note_cache(session,
+		file_bytes_of_permille(size, departure->plan->resident_permille),
+		file_leave(departure->source.fd, size, leaves_no_cache(session, departure)));
+}
+
 /* Tells the root, unless the source has changed under us. */
 static int tell_end(struct sender *sender, struct departure *departure)
 {
@@ -300,6 +320,7 @@ static int tell_end(struct sender *sender, struct departure *departure)
 		(void)err_set(&error, ZH_SRC_IO, r, "send", "the source cannot be examined");
 		return fail_file(sender, departure, &error, true);
 	}
+	note_cache(session, departure);
 	struct wire_end end = {
 		.root = departure->root,
 		.size = departure->source.size,
@@ -488,6 +509,8 @@ static int send_piece(struct stream_work *work, struct departure *departure,
 		if (r < 0)
 			return r;
 	}
+	if (file_error == 0 && leaves_no_cache(work->sender->session, departure))
+		file_drop_behind(departure->source.fd, extent.offset);
 	*ret_digests = !full ? 0 : sees ? leaf_run_end(&work->run) : leaf_count(extent.length);
 	return send_sum(work, piece, *ret_digests, (enum zh_outcome)ret_source_error->outcome);
 }

@@ -204,6 +204,14 @@ void session_file_failed(
 	(void)pthread_mutex_unlock(&session->lock);
 }
 
+void session_note_cache(struct session *session, uint64_t before_bytes, uint64_t after_bytes)
+{
+	(void)pthread_mutex_lock(&session->lock);
+	session->mine.cached_before_bytes += before_bytes;
+	session->mine.cached_after_bytes += after_bytes;
+	(void)pthread_mutex_unlock(&session->lock);
+}
+
 void session_keep_plan(struct session *session, const struct zh_plan *plan, uint64_t size)
 {
 	(void)pthread_mutex_lock(&session->lock);
@@ -222,6 +230,7 @@ int session_plan(struct session *session, int file, uint64_t size, struct zh_pla
 		.sock = session->route,
 		.chunk_bytes = session->setup.chunk_bytes,
 		.no_fallback = session->setup.no_fallback,
+		.cache = (enum zh_cache)session->setup.cache,
 	};
 	uint64_t most;
 	int r = file >= 0 ? file_facts(file, facts.extent, &facts.file) : 0;

@@ -128,6 +128,8 @@ void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_e
 void session_file_done(struct session *session, uint64_t size);
 void session_file_failed(struct session *session, const char *name, size_t name_length,
 	const struct zh_error *error);
+/* What of a file was in the page cache of this side before it was moved, and is now. */
+void session_note_cache(struct session *session, uint64_t before_bytes, uint64_t after_bytes);
 void session_keep_plan(struct session *session, const struct zh_plan *plan, uint64_t size);
 /* Plans one file with this session's wishes; file -1: nothing is stored. */
 int session_plan(

@@ -195,6 +195,8 @@ static int check_options(struct zh_transfer *transfer, struct zh_error *err)
 			"either a key file or the wish to do without one is needed");
 	if (options->streams > LIMIT_STREAMS)
 		return err_set(err, ZH_LIMIT, 0, "options", "at most %u streams", LIMIT_STREAMS);
+	if (options->cache > ZH_CACHE_DROP)
+		return err_set(err, ZH_USAGE, 0, "options", "no such wish for the page cache");
 	if (discard &&
 		(options->verify != ZH_VERIFY_NONE || options->durability != ZH_DURABLE_NONE))
 		return err_set(err, ZH_USAGE, 0, "options",
@@ -304,6 +306,7 @@ static int send_setup(struct zh_transfer *transfer)
 		.direction = (uint8_t)options->direction,
 		.verify = (uint8_t)options->verify,
 		.durability = (uint8_t)options->durability,
+		.cache = options->cache,
 		.nagle = (uint8_t)options->sock.nagle,
 		.no_fallback = (options->flags & ZH_NO_FALLBACK) != 0,
 		.streams = options->streams ? options->streams : 1,

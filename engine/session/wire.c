@@ -353,6 +353,7 @@ int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t 
 	put_le32(ret_bytes + 16, setup->sndbuf_bytes);
 	put_le32(ret_bytes + 20, setup->rcvbuf_bytes);
 	put_le32(ret_bytes + 24, setup->notsent_lowat_bytes);
+	put_le32(ret_bytes + 28, setup->cache);
 	put_le64(ret_bytes + 32, setup->pacing_bytes_per_s);
 	put_text(ret_bytes + 40, setup->congestion, sizeof(setup->congestion));
 	put_text(ret_bytes + 56, setup->strategy, sizeof(setup->strategy));
@@ -367,7 +368,8 @@ static bool setup_is_legal(const struct wire_setup *setup)
 	       setup->durability <= ZH_DURABLE_NONE && setup->nagle <= ZH_NAGLE_CORK &&
 	       setup->no_fallback <= 1 && setup->streams >= 1 && setup->streams <= LIMIT_STREAMS &&
 	       setup->chunk_bytes <= INT32_MAX && setup->sndbuf_bytes <= INT32_MAX &&
-	       setup->rcvbuf_bytes <= INT32_MAX && setup->notsent_lowat_bytes <= INT32_MAX;
+	       setup->rcvbuf_bytes <= INT32_MAX && setup->notsent_lowat_bytes <= INT32_MAX &&
+	       setup->cache <= ZH_CACHE_DROP;
 }
 
 int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret_setup)
@@ -376,7 +378,7 @@ int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret
 
 	if (length != WIRE_SETUP_BYTES)
 		return -EPROTO;
-	if (!all_zero(bytes + 28, 4) || !text_is_printable(bytes + 40, sizeof(setup.congestion)) ||
+	if (!text_is_printable(bytes + 40, sizeof(setup.congestion)) ||
 		!text_is_printable(bytes + 56, sizeof(setup.strategy)))
 		return -EPROTO;
 	memset(&setup, 0, sizeof(setup));
@@ -390,6 +392,7 @@ int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret
 	setup.sndbuf_bytes = get_le32(bytes + 16);
 	setup.rcvbuf_bytes = get_le32(bytes + 20);
 	setup.notsent_lowat_bytes = get_le32(bytes + 24);
+	setup.cache = get_le32(bytes + 28);
 	setup.pacing_bytes_per_s = get_le64(bytes + 32);
 	memcpy(setup.congestion, bytes + 40, sizeof(setup.congestion));
 	memcpy(setup.strategy, bytes + 56, sizeof(setup.strategy));
@@ -815,6 +818,8 @@ static const struct bye_field bye_fields[] = {
 	BYE_U64(stats.tcp.rwnd_limited_us),
 	BYE_U64(stats.tcp.sndbuf_limited_us),
 	BYE_TEXT(stats.tcp.congestion),
+	BYE_U64(cached_before_bytes),
+	BYE_U64(cached_after_bytes),
 };
 
 static size_t bye_put(const struct bye_field *field, const void *value, uint8_t *ret_bytes)

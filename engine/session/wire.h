@@ -167,6 +167,7 @@ struct wire_setup {
 	uint32_t sndbuf_bytes;
 	uint32_t rcvbuf_bytes;
 	uint32_t notsent_lowat_bytes;
+	uint32_t cache; /* enum zh_cache */
 	uint64_t pacing_bytes_per_s;
 	char congestion[16];
 	char strategy[WIRE_STRATEGY_CAP]; /* of the server's side; "": the plan chooses */

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/sys.h"
+#include "kernel/file.h"
 #include "store/root.h"
 
 #include <errno.h>
@@ -140,6 +141,7 @@ int commit_file(struct staging *staging, struct partial *partial, const struct c
 	if (r < 0) {
 		partial_discard(staging, partial);
 	} else {
+		partial->cached_bytes = file_leave(partial->fd, partial->size, commit->drop_cache);
 		partial_keep(partial);
 		if (commit->durability == ZH_DURABLE_FULL)
 			r = sync_or_fail(

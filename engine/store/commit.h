@@ -19,6 +19,7 @@ struct commit {
 	uint32_t mtime_ns;
 	bool no_clobber;
 	enum zh_durability durability;
+	bool drop_cache; /* leaves nothing in the page cache, as far as it is on the disk */
 };
 
 /*

@@ -41,6 +41,7 @@ struct partial {
 	uint64_t device;
 	uint64_t inode;
 	char name[STAGING_NAME_CAP]; /* in the staging directory */
+	uint64_t cached_bytes;       /* of it in the page cache, when it was committed */
 };
 
 /* Reads the umask from /proc, which has to be done before a sandbox closes it. */

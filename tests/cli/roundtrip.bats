@@ -47,6 +47,28 @@ load helpers
   nothing_in "$T/root"
 }
 
+# cached SIDE: MiB of the file in the page cache of a side after the move, from the report
+cached() {
+  json "o['report']['$1']['cached_after_bytes'] >> 20"
+}
+
+@test "the page cache keeps what was asked for" {
+  local strategy
+  [[ $(stat -f -c %T "$T") != tmpfs ]] || skip "TMPDIR is no disk: nothing there can leave memory"
+  serve
+  random_file "$T/local/f" $((80 * 1048576))
+  for strategy in sendfile copy; do
+    sync "$T/local/f"
+    copies --json --cache=drop --strategy=$strategy "$T/local/f" "$url/"
+    (($(cached sender) <= 16 && $(cached receiver) <= 16)) || fail "drop: more than 16 MiB are left"
+    copies --json --strategy=$strategy "$T/local/f" "$url/"
+    (($(cached sender) <= 16)) || fail "auto: a source from the disk has filled the page cache"
+    copies --json --cache=keep --strategy=$strategy "$T/local/f" "$url/"
+    (($(cached sender) >= 75 && $(cached receiver) >= 75)) || fail "keep: it was dropped"
+    cmp "$T/local/f" "$T/root/f"
+  done
+}
+
 @test "several files are pushed into a directory and pulled out of it" {
   local name
   serve

@@ -125,6 +125,25 @@ static void a_large_file_on_the_disk_only_is_read_directly(void **state)
 	assert_string_equal(made(&facts).strategy, "sendfile");
 }
 
+static void a_wish_for_the_page_cache_steers_the_choice(void **state)
+{
+	struct facts send = good_facts(ZH_SEND), receive = good_facts(ZH_RECEIVE);
+
+	(void)state;
+	send.file.resident_permille = 0;
+	send.cache = receive.cache = ZH_CACHE_KEEP;
+	assert_string_equal(made(&send).strategy, "sendfile");
+	expect_plan(&receive, "splice", "it is to stay in the page cache: one copy into it");
+	send.file.resident_permille = 1000;
+	send.cache = receive.cache = ZH_CACHE_DROP;
+	expect_plan(&send, "uring-direct", "nothing of it is to stay in the page cache");
+	assert_string_equal(made(&receive).strategy, "uring-direct");
+	receive.host.ring = false;
+	expect_plan(&receive, "dontcache",
+		"nothing of it is to stay in the page cache, and direct writes are refused");
+	assert_int_equal(made(&send).resident_permille, 1000);
+}
+
 static void senders_prefer_sendfile_then_splice_then_copy(void **state)
 {
 	struct facts facts = good_facts(ZH_SEND);
@@ -463,6 +482,7 @@ static struct facts random_facts(void)
 	facts.chunk_bytes = coin() ? 0 : UINT32_MAX >> dice(32);
 	facts.depth = coin() ? 0 : UINT32_MAX >> dice(32);
 	facts.no_fallback = coin();
+	facts.cache = (enum zh_cache)dice(3);
 	text_set(facts.strategy, sizeof(facts.strategy), names[dice(ARRAY_LEN(names))]);
 	return facts;
 }
@@ -569,6 +589,7 @@ int main(void)
 		cmocka_unit_test(a_little_is_sent_and_received_by_copy),
 		cmocka_unit_test(a_route_that_copies_anyway_is_sent_to_by_copy),
 		cmocka_unit_test(a_large_file_on_the_disk_only_is_read_directly),
+		cmocka_unit_test(a_wish_for_the_page_cache_steers_the_choice),
 		cmocka_unit_test(senders_prefer_sendfile_then_splice_then_copy),
 		cmocka_unit_test(receivers_prefer_direct_writes_then_splice_then_copy),
 		cmocka_unit_test(a_file_in_memory_is_received_by_splice),

@@ -511,6 +511,7 @@ static struct wire_setup some_setup(void)
 	setup.sndbuf_bytes = 0x04050607;
 	setup.rcvbuf_bytes = 0x08090a0b;
 	setup.notsent_lowat_bytes = 0x0c0d0e0f;
+	setup.cache = ZH_CACHE_DROP;
 	setup.pacing_bytes_per_s = 0x1011121314151617;
 	TEXT_SET(setup.congestion, "cubic");
 	TEXT_SET(setup.strategy, "sendfile");
@@ -520,7 +521,7 @@ static struct wire_setup some_setup(void)
 static void setup_has_the_documented_bytes(void **state)
 {
 	static const uint8_t golden[80] = { 1, 1, 1, 2, 1, 0, 0, 0, 3, 0, 0, 0, 0x03, 0x02, 0x01,
-		0x00, 0x07, 0x06, 0x05, 0x04, 0x0b, 0x0a, 0x09, 0x08, 0x0f, 0x0e, 0x0d, 0x0c, 0, 0,
+		0x00, 0x07, 0x06, 0x05, 0x04, 0x0b, 0x0a, 0x09, 0x08, 0x0f, 0x0e, 0x0d, 0x0c, 2, 0,
 		0, 0, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0x10, 'c', 'u', 'b', 'i', 'c', 0, 0,
 		0, 0, 0, 0, 0, 0, 0, 0, 0, 's', 'e', 'n', 'd', 'f', 'i', 'l', 'e' };
 	struct wire_setup setup = some_setup(), back;
@@ -548,6 +549,7 @@ static bool setup_byte_allowed(const uint8_t golden[80], size_t at, unsigned val
 		return value <= 1;
 	case 2:
 	case 3:
+	case 28:
 		return value <= 2;
 	case 8:
 		return value >= 1 && value <= 64;
@@ -1209,6 +1211,8 @@ static void fill_report(struct zh_side_report *report, uint64_t seed)
 	report->voluntary_switches = ++seed;
 	report->involuntary_switches = ++seed;
 	report->disk_ns = ++seed;
+	report->cached_before_bytes = ++seed;
+	report->cached_after_bytes = ++seed;
 	stats->size = sizeof(*stats);
 	stats->side = ZH_RECEIVE;
 	TEXT_SET(stats->strategy, "uring-direct-recv");
@@ -1297,7 +1301,9 @@ static void bye_has_its_fields_where_the_manual_says(void **state)
 	assert_int_equal(get_le64(bytes + 888), report.stats.tcp.delivery_rate);
 	assert_int_equal(get_le64(bytes + 920), report.stats.tcp.sndbuf_limited_us);
 	assert_string_equal((char *)bytes + 928, "bbr");
-	for (size_t at = 944; at < 1024; at++)
+	assert_int_equal(get_le64(bytes + 944), report.cached_before_bytes);
+	assert_int_equal(get_le64(bytes + 952), report.cached_after_bytes);
+	for (size_t at = 960; at < 1024; at++)
 		assert_int_equal(bytes[at], 0);
 }
 
@@ -1306,7 +1312,7 @@ static void bye_with_bad_flags_texts_or_tail_is_refused(void **state)
 	static const struct {
 		size_t at;
 		uint8_t value;
-	} rows[] = { { 0, 2 }, { 3, 1 }, { 4, 2 }, { 840, 2 }, { 944, 1 }, { 1023, 1 },
+	} rows[] = { { 0, 2 }, { 3, 1 }, { 4, 2 }, { 840, 2 }, { 960, 1 }, { 1023, 1 },
 		{ 56, 0x1b }, { 56, 0 }, { 79, 'x' }, { 200, 0x80 }, { 200, 0 }, { 327, 'x' },
 		{ 928, '\n' }, { 943, 'x' } };
 	struct zh_side_report report, back;

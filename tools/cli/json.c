@@ -139,6 +139,8 @@ static json_t *of_side(const struct zh_side_report *side)
 	set_u64(out, "voluntary_switches", side->voluntary_switches);
 	set_u64(out, "involuntary_switches", side->involuntary_switches);
 	set_u64(out, "disk_ns", side->disk_ns);
+	set_u64(out, "cached_before_bytes", side->cached_before_bytes);
+	set_u64(out, "cached_after_bytes", side->cached_after_bytes);
 	set(out, "stats", of_stats(&side->stats));
 	return out;
 }
