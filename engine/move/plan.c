@@ -16,7 +16,7 @@
 
 #define SMALL_SEND_BYTES    (64 * KIB)
 #define SMALL_RECEIVE_BYTES MIB
-#define LARGE_BYTES         (64 * MIB) /* from here on a ring of direct reads pays */
+#define LARGE_BYTES         (64 * MIB) /* from here on direct I/O beside the socket pays */
 #define COLD_PERMILLE       500        /* less than this of the extent is in the page cache */
 
 static bool always(const struct facts *facts)
@@ -29,6 +29,11 @@ static bool small(const struct facts *facts)
 {
 	return facts->extent.length <
 	       (facts->side == ZH_SEND ? SMALL_SEND_BYTES : SMALL_RECEIVE_BYTES);
+}
+
+static bool large(const struct facts *facts)
+{
+	return facts->extent.length >= LARGE_BYTES;
 }
 
 static bool no_pages_in_place(const struct facts *facts)
@@ -67,6 +72,8 @@ static const struct rule {
 		"the file lives in memory: one copy, and no disk to go round" },
 	{ ZH_RECEIVE, always, "uring-direct",
 		"writes overlap with receiving and bypass the page cache" },
+	{ ZH_RECEIVE, large, "direct",
+		"a second thread writes past the page cache while this one receives" },
 	{ ZH_RECEIVE, always, "splice", "one copy into the page cache" },
 	{ ZH_RECEIVE, always, "copy", "nothing better is admitted" },
 };

@@ -145,6 +145,14 @@ static void receivers_prefer_direct_writes_then_splice_then_copy(void **state)
 	expect_plan(
 		&facts, "uring-direct", "writes overlap with receiving and bypass the page cache");
 	facts.host.ring = false;
+	expect_plan(&facts, "direct",
+		"a second thread writes past the page cache while this one receives");
+	facts.extent.length = 64 * MIB;
+	assert_string_equal(made(&facts).strategy, "direct");
+	facts.extent.length = 64 * MIB - 1; /* not worth a thread */
+	expect_plan(&facts, "splice", "one copy into the page cache");
+	facts.extent.length = GIB;
+	facts.file.direct_offset_align = 0;
 	expect_plan(&facts, "splice", "one copy into the page cache");
 	facts.host.splice = false;
 	expect_plan(&facts, "copy", "nothing better is admitted");
@@ -245,19 +253,24 @@ static void files_without_direct_io_are_refused_direct_writes(void **state)
 	(void)state;
 	facts.file.direct_offset_align = 0;
 	expect_refusal(&facts, "uring-direct", reason);
+	expect_refusal(&facts, "direct", reason);
 	facts.file.direct_offset_align = 8192;
 	expect_refusal(&facts, "uring-direct", reason);
+	expect_refusal(&facts, "direct", reason);
 	facts.file.direct_offset_align = 4096;
 	facts.file.direct_memory_align = 8192;
 	expect_refusal(&facts, "uring-direct", reason);
+	expect_refusal(&facts, "direct", reason);
 	facts = good_facts(ZH_RECEIVE);
 	facts.extent.offset = 4095;
 	expect_refusal(&facts, "uring-direct", "the extent does not start on a page");
+	expect_refusal(&facts, "direct", "the extent does not start on a page");
 	facts.extent.offset = 8192;
 	assert_string_equal(made(&facts).strategy, "uring-direct");
 	facts.file.in_memory = true;
 	TEXT_SET(facts.file.filesystem, "tmpfs");
 	expect_refusal(&facts, "uring-direct", "tmpfs has no disk to go to directly");
+	expect_refusal(&facts, "direct", "tmpfs has no disk to go to directly");
 }
 
 static void a_small_pipe_and_a_refused_splice_are_told(void **state)
@@ -294,6 +307,7 @@ static void discarding_needs_tcp_and_is_never_chosen(void **state)
 	expect_refusal(&facts, "discard", "MSG_TRUNC discards on TCP only");
 	facts = good_facts(ZH_RECEIVE);
 	facts.host = (struct host_facts){ 0 };
+	facts.file.direct_offset_align = 0;
 	assert_string_equal(made(&facts).strategy, "copy");
 	TEXT_SET(facts.strategy, "discard");
 	expect_plan(&facts, "discard", "asked for by name");
@@ -319,17 +333,19 @@ static void a_wish_that_is_admitted_is_granted(void **state)
 
 static void a_wish_that_is_refused_takes_its_fallback(void **state)
 {
+	const char *reason =
+		"uring-direct was asked for, but io_uring is refused: Operation not permitted";
 	struct facts facts = good_facts(ZH_RECEIVE);
 
 	(void)state;
 	TEXT_SET(facts.strategy, "uring-direct");
 	facts.host.ring = false;
 	facts.host.ring_error = -EPERM;
-	expect_plan(&facts, "splice",
-		"uring-direct was asked for, but io_uring is refused: Operation not permitted");
-	facts.host.splice = false; /* and the fallback's fallback */
-	expect_plan(&facts, "copy",
-		"uring-direct was asked for, but io_uring is refused: Operation not permitted");
+	expect_plan(&facts, "direct", reason);
+	facts.extent.offset = 512; /* and the fallback's fallbacks */
+	expect_plan(&facts, "splice", reason);
+	facts.host.splice = false;
+	expect_plan(&facts, "copy", reason);
 }
 
 static void a_wish_that_is_refused_fails_without_fallback(void **state)
@@ -389,6 +405,7 @@ static void wishes_for_chunk_and_depth_are_kept_within_bounds(void **state)
 				facts.depth = depths[d];
 				struct zh_plan plan = made(&facts);
 				bool direct = strcmp(strategy->pub.name, "uring-direct") == 0 ||
+					      strcmp(strategy->pub.name, "direct") == 0 ||
 					      strcmp(strategy->pub.name, "uring-zc") == 0;
 				assert_true(plan.chunk_bytes > 0 && plan.chunk_bytes <= 64 * MIB);
 				assert_true(plan.depth > 0 && plan.depth <= 64);
