@@ -180,6 +180,8 @@ static void write_facts(const struct facts *facts, struct zh_plan *plan)
 	fact(plan, "scatter-gather", "%s", sock->scatter_gather ? "yes" : "no");
 	if (sock->congestion[0])
 		fact(plan, "congestion control", "%s, MSS %u", sock->congestion, sock->mss_bytes);
+	if (sock->receive_mss_bytes)
+		fact(plan, "full segments", "of %u bytes when received", sock->receive_mss_bytes);
 	fact(plan, "io_uring", "%s", host->ring ? "granted" : strerrordesc_np(-host->ring_error));
 	if (host->ring)
 		fact(plan, "zero-copy sends", "%s", host->ring_send_zc ? "granted" : "refused");

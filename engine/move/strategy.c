@@ -24,6 +24,7 @@ static const struct strategy *const strategies[] = {
 	&direct_recv,
 	&mmap_recv,
 	&copy_recv,
+	&zerocopy_recv,
 	&discard_recv,
 };
 
