@@ -599,6 +599,7 @@ void *sys_map_file(int fd, uint64_t offset, size_t length, enum zh_side side, in
 		*ret_error = -errno;
 		return NULL;
 	}
+	sys_fault_mapped_change((int64_t)length);
 	return memory;
 }
 
