@@ -599,6 +599,26 @@ void *sys_map_file(int fd, uint64_t offset, size_t length, enum zh_side side, in
 		*ret_error = -errno;
 		return NULL;
 	}
+	sys_fault_mapped_change((int64_t)length);
+	return memory;
+}
+
+void *sys_map_socket(int sock, size_t length, int *ret_error)
+{
+	void *memory;
+
+	do {
+		sys_calls[SYS_MMAP]++;
+		*ret_error = sys_fault_ask(SYS_MMAP, NULL);
+	} while (*ret_error == -EINTR);
+	if (*ret_error)
+		return NULL;
+	memory = mmap(NULL, length, PROT_READ, MAP_SHARED, sock, 0);
+	if (memory == MAP_FAILED) {
+		*ret_error = -errno;
+		return NULL;
+	}
+	sys_fault_mapped_change((int64_t)length);
 	return memory;
 }
 

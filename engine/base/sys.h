@@ -159,6 +159,9 @@ void *sys_map_memory(size_t length, bool huge, int *ret_error) must_check;
  * page. */
 void *sys_map_file(
 	int fd, uint64_t offset, size_t length, enum zh_side side, int *ret_error) must_check;
+/* A window of a TCP socket, for TCP_ZEROCOPY_RECEIVE to put pages into: readable there, and only
+ * where it has. */
+void *sys_map_socket(int sock, size_t length, int *ret_error) must_check;
 void sys_unmap_memory(void *memory, size_t length);
 
 /* ------------------------------ the seam ----------------------------------------------- */

@@ -148,7 +148,7 @@ struct zh_stats {
 	char strategy[ZH_NAME_CAP]; /* the one that moved the last byte */
 	uint64_t bytes;
 	uint64_t elapsed_ns;
-	uint64_t cpu_ns;        /* of the channel's thread */
+	uint64_t cpu_ns;        /* of the channel's thread, and of one that helps it */
 	uint64_t wait_space_ns; /* socket buffer full */
 	uint64_t wait_data_ns;  /* nothing to receive yet */
 	uint64_t wait_disk_ns;

@@ -25,6 +25,7 @@ struct sock_facts {
 	bool local_peer;     /* both ends on this host: zero-copy sends are copied on delivery */
 	bool scatter_gather; /* the route's device can send pages in place */
 	uint32_t mss_bytes;
+	uint32_t receive_mss_bytes; /* payload of the peer's full segments, 0: unknown */
 	char device[16];
 	char congestion[16];
 };

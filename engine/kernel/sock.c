@@ -464,6 +464,20 @@ static bool device_has_scatter_gather(int fd, const char *device)
 	return sys_ioctl(fd, SIOCETHTOOL, &request) < 0 || value.data != 0;
 }
 
+/*
+ * What the peer puts into a full segment: no more than we announced, nor than fits the route, which
+ * what we may send tells. tcpi_rcv_mss would be what came; before there was anything it is a guess.
+ */
+static uint32_t receive_mss_bytes(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t length = sizeof(info);
+
+	if (sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0)
+		return 0;
+	return (uint32_t)min_u64(info.tcpi_advmss, info.tcpi_snd_mss);
+}
+
 void sock_facts(int fd, struct sock_facts *ret_facts)
 {
 	struct sockaddr_storage local = { 0 }, peer = { 0 };
@@ -478,6 +492,7 @@ void sock_facts(int fd, struct sock_facts *ret_facts)
 		/* An MPTCP socket answers TCP_INFO too, but copies what others send in place. */
 		facts.tcp = tcp.valid && get_int(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP;
 		facts.mss_bytes = tcp.mss_bytes;
+		facts.receive_mss_bytes = facts.tcp ? receive_mss_bytes(fd) : 0;
 		TEXT_SET(facts.congestion, tcp.congestion);
 		if (facts.tcp &&
 			sys_getsockname(fd, (struct sockaddr *)&local, &local_length) == 0 &&

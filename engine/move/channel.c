@@ -508,19 +508,21 @@ void channel_stats(struct channel *channel, struct zh_stats *ret_stats)
 {
 	struct zh_stats *stats = &channel->stats;
 	uint64_t run_delay_ns = thread_run_delay_ns();
-	uint64_t accounted;
+	uint64_t own_cpu_ns, accounted;
 
 	stats->elapsed_ns = clock_now_ns() - channel->opened_ns - channel->idle_ns;
-	stats->cpu_ns = clock_thread_cpu_ns() - channel->cpu_start_ns;
+	own_cpu_ns = clock_thread_cpu_ns() - channel->cpu_start_ns;
+	stats->cpu_ns = own_cpu_ns + channel->helped.cpu_ns;
 	if (run_delay_ns > channel->run_delay_start_ns) /* 0 when it could not be read this time */
 		stats->wait_run_ns = run_delay_ns - channel->run_delay_start_ns;
-	accounted = stats->cpu_ns + stats->wait_run_ns + stats->wait_space_ns + stats->wait_data_ns;
+	/* A helper's time runs beside the channel's and leaves none of that unaccounted for. */
+	accounted = own_cpu_ns + stats->wait_run_ns + stats->wait_space_ns + stats->wait_data_ns;
 	stats->wait_disk_ns = stats->elapsed_ns > accounted ? stats->elapsed_ns - accounted : 0;
 	stats->chunk_bytes = channel->chunk_bytes;
 	if (channel->strategy)
 		TEXT_SET(stats->strategy, channel->strategy->pub.name);
 	for (size_t i = 0; i < SYS_CALL_COUNT; i++)
-		stats->calls[i] = sys_calls[i] - channel->calls_start[i];
+		stats->calls[i] = sys_calls[i] - channel->calls_start[i] + channel->helped.calls[i];
 	sock_tcp(channel->sock, &stats->tcp);
 	*ret_stats = *stats;
 }
@@ -593,6 +595,28 @@ int channel_direct(struct channel *channel)
 	if (channel->direct >= 0)
 		channel->stats.direct = 1;
 	return channel->direct;
+}
+
+void channel_note_thread(struct channel_spent *spent)
+{
+	uint64_t cpu_ns = clock_thread_cpu_ns();
+
+	spent->cpu_ns += cpu_ns - spent->cpu_seen_ns;
+	spent->cpu_seen_ns = cpu_ns;
+	for (size_t i = 0; i < SYS_CALL_COUNT; i++) {
+		spent->calls[i] += sys_calls[i];
+		sys_calls[i] = 0; /* the thread is the strategy's: nobody else counts by them */
+	}
+}
+
+void channel_account_thread(struct channel *channel, struct channel_spent *spent)
+{
+	channel->helped.cpu_ns += spent->cpu_ns;
+	spent->cpu_ns = 0;
+	for (size_t i = 0; i < SYS_CALL_COUNT; i++) {
+		channel->helped.calls[i] += spent->calls[i];
+		spent->calls[i] = 0;
+	}
 }
 
 int channel_pwrite_all(struct channel *channel, const void *bytes, size_t length, uint64_t offset)

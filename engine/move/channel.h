@@ -4,6 +4,9 @@
  * as its connection and moves many extents of many files; it waits for the socket, notices stalls
  * and aborts, demotes a strategy the kernel refuses, and keeps the account of where time went. What
  * an extent means to two peers (frames, digests, commits) is the session's.
+ *
+ * Everything here belongs to that thread. A strategy may have a helper that works on memory and
+ * descriptors it was handed under a lock of the strategy's own; it never sees the channel.
  */
 #ifndef ZH_MOVE_CHANNEL_H
 #define ZH_MOVE_CHANNEL_H
@@ -17,6 +20,13 @@ enum channel_end { CHANNEL_END_NONE, CHANNEL_END_FILE, CHANNEL_END_SOCKET };
 enum channel_wait { CHANNEL_WAIT_SPACE, CHANNEL_WAIT_DATA, CHANNEL_WAIT_DISK };
 
 struct block_pool;
+
+/* What a helping thread of a strategy has used. Guarded by a lock of the strategy's. */
+struct channel_spent {
+	uint64_t cpu_ns;
+	uint64_t calls[SYS_CALL_COUNT];
+	uint64_t cpu_seen_ns; /* on the helper's clock, of what was added */
+};
 
 struct channel {
 	enum zh_side side;
@@ -59,6 +69,7 @@ struct channel {
 	uint64_t tcp_bytes;   /* that TCP had moved when it was asked last */
 	uint64_t cpu_start_ns;
 	uint64_t run_delay_start_ns;
+	struct channel_spent helped; /* by threads of strategies */
 	uint64_t calls_start[SYS_CALL_COUNT];
 };
 
@@ -139,6 +150,10 @@ int channel_ring_wait(
 	struct channel *channel, struct ring *ring, enum channel_wait what) must_check;
 /* Cancels the operation target (0: none), then waits until nothing is in flight. For close. */
 void channel_ring_quiesce(struct ring *ring, uint64_t target);
+/* Called by a helping thread: adds what it has used since it did so last. */
+void channel_note_thread(struct channel_spent *spent);
+/* Called by the channel's thread: puts that on the channel's account and empties spent. */
+void channel_account_thread(struct channel *channel, struct channel_spent *spent);
 /* Writes all of it to the file through the page cache. */
 int channel_pwrite_all(
 	struct channel *channel, const void *bytes, size_t length, uint64_t offset) must_check;

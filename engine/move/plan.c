@@ -16,7 +16,7 @@
 
 #define SMALL_SEND_BYTES    (64 * KIB)
 #define SMALL_RECEIVE_BYTES MIB
-#define LARGE_BYTES         (64 * MIB) /* from here on a ring of direct reads pays */
+#define LARGE_BYTES         (64 * MIB) /* from here on direct I/O beside the socket pays */
 #define COLD_PERMILLE       500        /* less than this of the extent is in the page cache */
 
 static bool always(const struct facts *facts)
@@ -29,6 +29,11 @@ static bool small(const struct facts *facts)
 {
 	return facts->extent.length <
 	       (facts->side == ZH_SEND ? SMALL_SEND_BYTES : SMALL_RECEIVE_BYTES);
+}
+
+static bool large(const struct facts *facts)
+{
+	return facts->extent.length >= LARGE_BYTES;
 }
 
 static bool no_pages_in_place(const struct facts *facts)
@@ -83,6 +88,8 @@ static const struct rule {
 	{ ZH_RECEIVE, to_be_kept, "splice", "it is to stay in the page cache: one copy into it" },
 	{ ZH_RECEIVE, always, "uring-direct",
 		"writes overlap with receiving and bypass the page cache" },
+	{ ZH_RECEIVE, large, "direct",
+		"a second thread writes past the page cache while this one receives" },
 	{ ZH_RECEIVE, to_be_dropped, "dontcache",
 		"nothing of it is to stay in the page cache, and direct writes are refused" },
 	{ ZH_RECEIVE, always, "splice", "one copy into the page cache" },
@@ -191,6 +198,8 @@ static void write_facts(const struct facts *facts, struct zh_plan *plan)
 	fact(plan, "scatter-gather", "%s", sock->scatter_gather ? "yes" : "no");
 	if (sock->congestion[0])
 		fact(plan, "congestion control", "%s, MSS %u", sock->congestion, sock->mss_bytes);
+	if (sock->receive_mss_bytes)
+		fact(plan, "full segments", "of %u bytes when received", sock->receive_mss_bytes);
 	fact(plan, "io_uring", "%s", host->ring ? "granted" : strerrordesc_np(-host->ring_error));
 	if (host->ring)
 		fact(plan, "zero-copy sends", "%s", host->ring_send_zc ? "granted" : "refused");

@@ -21,8 +21,10 @@ static const struct strategy *const strategies[] = {
 	&splice_recv,
 	&dontcache_recv,
 	&uring_copy_recv,
+	&direct_recv,
 	&mmap_recv,
 	&copy_recv,
+	&zerocopy_recv,
 	&discard_recv,
 };
 

@@ -60,7 +60,7 @@ extern const struct strategy copy_send, sendfile_send, splice_send, uring_copy_s
 	uring_direct_send, uring_zc_send, sendfile_ahead_send, mmap_send, msg_zerocopy_send,
 	uring_splice_send;
 extern const struct strategy copy_recv, splice_recv, uring_copy_recv, uring_direct_recv,
-	dontcache_recv, mmap_recv, discard_recv;
+	dontcache_recv, mmap_recv, direct_recv, zerocopy_recv, discard_recv;
 
 const struct strategy *strategy_at(size_t index);
 /* By name and side; NULL: there is none. */

@@ -344,6 +344,33 @@ static void the_account_adds_up(void **state)
 	end_trip(&trip);
 }
 
+/* What the second thread of `direct` does is on the account like the rest. */
+static void a_helping_thread_is_on_the_account(void **state)
+{
+	struct trip trip = { .extent = { 4096, 8 * MIB + 17 },
+		.sender = "copy",
+		.receiver = "direct",
+		.chunk_bytes = MIB };
+
+	begin_trip(arena_of(state), &trip);
+	kit_prepare(trip.destination, trip.extent);
+	struct zh_plan plan = kit_plan(
+		ZH_RECEIVE, trip.destination, -1, trip.extent, trip.receiver, trip.chunk_bytes, 0);
+	if (strcmp(plan.strategy, trip.receiver) != 0) {
+		end_trip(&trip);
+		SKIP("no direct I/O here");
+	}
+	make_stored_trip(&trip);
+	const struct zh_stats *rx = &trip.rx.stats;
+	assert_int_equal(rx->direct, 1);
+	assert_int_equal(rx->depth, plan.depth);
+	assert_true(rx->calls[SYS_PWRITE] >= 9); /* eight blocks and the bytes below a page */
+	assert_true(rx->calls[SYS_PWRITE] <= 9 + rx->shorts);
+	assert_true(rx->calls[SYS_RECV] >= 9);
+	assert_true(rx->cpu_ns > 0 && rx->wait_disk_ns <= rx->elapsed_ns);
+	end_trip(&trip);
+}
+
 /* ------------------------------------------------------------------ channels -------------------
  */
 
@@ -604,6 +631,143 @@ static void a_channel_turns_from_file_to_file_and_strategy_to_strategy(void **st
 	assert_int_equal(channel_settle(&channel), 0);
 	channel_close(&channel);
 	kit_close_pair(end);
+}
+
+/* ------------------------------------------------------------------ pages that are mapped ------
+ */
+
+/* No plan takes `zerocopy` over loopback, so here it is taken without one. */
+static struct run run_begin_zerocopy(int file, int sock, uint32_t chunk_bytes)
+{
+	struct run run = run_begin(ZH_RECEIVE, file, sock, "copy");
+
+	TEXT_SET(run.plan.strategy, "zerocopy");
+	run.plan.chunk_bytes = chunk_bytes;
+	return run;
+}
+
+/* Sends from pages that belong to nobody else: a pipe's, which are moved into the socket. */
+static void send_pages(int sock, uint64_t length)
+{
+	static uint8_t piece[16 * 4096];
+	int pipe_end[2];
+
+	assert_int_equal(pipe2(pipe_end, O_CLOEXEC), 0);
+	for (uint64_t at = 0; at < length;) {
+		size_t part = (size_t)min_u64(sizeof(piece), length - at);
+		random_fill(piece, part, KIT_SEED, at);
+		ssize_t left = write(pipe_end[1], piece, part);
+		assert_true(left > 0);
+		at += (uint64_t)left;
+		while (left > 0) {
+			ssize_t moved =
+				splice(pipe_end[0], NULL, sock, NULL, (size_t)left, SPLICE_F_MORE);
+			assert_true(moved > 0);
+			left -= moved;
+		}
+	}
+	kit_close_pair(pipe_end);
+}
+
+/* Receives length bytes by `zerocopy`; what was counted and digested is in the result. */
+static struct run receive_by_pages(
+	int destination, uint64_t length, uint32_t chunk_bytes, bool pages, bool no_fallback)
+{
+	int end[2];
+
+	assert_int_equal(ftruncate(destination, 0), 0);
+	assert_int_equal(ftruncate(destination, (off_t)length), 0);
+	kit_tcp_pair(end, true);
+	kit_set_blocking(end[1], false);
+	struct run run = run_begin_zerocopy(destination, end[1], chunk_bytes);
+	run.plan.no_fallback = no_fallback;
+	run.digest = length <= 4 * MIB; /* what takes over behind that does not see the data */
+	run.extent[0] = (struct zh_extent){ 0, length };
+	run.count = 1;
+	run_start(&run);
+	if (pages)
+		send_pages(end[0], length);
+	else
+		assert_true(kit_send_random(end[0], KIT_SEED, 0, length));
+	run_join(&run);
+	kit_close_pair(end);
+	return run;
+}
+
+/* How many are mapped depends on how the stream was cut, so a refusal is right as well. */
+static void pages_that_the_kernel_maps_arrive_unchanged(void **state)
+{
+	static const uint64_t lengths[] = { 1, 4096, 69631, 69632, MIB + 17, 16 * MIB + 4097 };
+	static const uint32_t chunks[] = { 1024, 4096, 69632, 100003, 1048576, 4194304 };
+	struct arena *a = arena_of(state);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+	uint64_t mapped = 0;
+
+	for (size_t i = 0; i < ARRAY_LEN(lengths); i++)
+		for (size_t j = 0; j < ARRAY_LEN(chunks); j++) {
+			struct run run =
+				receive_by_pages(destination, lengths[i], chunks[j], true, false);
+			assert_int_equal(run.result, 0);
+			assert_int_equal(run.stats.bytes, lengths[i]);
+			assert_true(run.stats.zc_copied_bytes <= lengths[i]);
+			assert_true(random_is(destination, lengths[i], KIT_SEED));
+			if (run.digest)
+				check_digests(&run);
+			if (run.stats.demotions == 0)
+				mapped += lengths[i] - run.stats.zc_copied_bytes;
+		}
+	close(destination);
+	if (mapped == 0)
+		SKIP("this kernel mapped none of the pages"); /* how it copies was tested */
+}
+
+static void what_the_kernel_does_not_map_is_copied_and_then_refused(void **state)
+{
+	const char *why = "zerocopy -> splice: the kernel does not map what it receives here";
+	struct arena *a = arena_of(state);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+
+	struct run run = receive_by_pages(destination, 3 * MIB + 5, 1048576, false, true);
+	assert_int_equal(run.result, 0); /* too little to tell */
+	assert_string_equal(run.stats.strategy, "zerocopy");
+	assert_int_equal(run.stats.zc_copied_bytes, 3 * MIB + 5);
+	assert_true(random_is(destination, 3 * MIB + 5, KIT_SEED));
+	check_digests(&run);
+
+	run = receive_by_pages(destination, 9 * MIB + 5, 1048576, false, false);
+	assert_int_equal(run.result, 0);
+	assert_int_equal(run.stats.demotions, 1);
+	assert_string_equal(run.stats.demotion, why);
+	assert_string_equal(run.stats.strategy, "splice");
+	assert_true(run.stats.zc_copied_bytes >= 4 * MIB && run.stats.zc_copied_bytes < 9 * MIB);
+	assert_true(random_is(destination, 9 * MIB + 5, KIT_SEED));
+
+	run = receive_by_pages(destination, 9 * MIB + 5, 1048576, false, true);
+	assert_int_equal(run.result, -EOPNOTSUPP);
+	assert_int_equal(run.failed, CHANNEL_END_FILE);
+	assert_true(run.offset >= 4 * MIB && run.offset < 9 * MIB);
+	assert_true(kit_is_at(destination, 0, run.offset, KIT_SEED, 0));
+	close(destination);
+}
+
+static void a_socket_without_pages_is_not_mapped(void **state)
+{
+	struct arena *a = arena_of(state);
+	int destination = kit_open(a->root, "destination", O_RDWR | O_CREAT);
+	int end[2];
+
+	kit_unix_pair(end);
+	struct run run = run_begin_zerocopy(destination, end[1], 1048576);
+	run.extent[0] = (struct zh_extent){ 0, MIB };
+	run.count = 1;
+	run_start(&run);
+	assert_true(kit_send_random(end[0], KIT_SEED, 0, MIB));
+	run_join(&run);
+	kit_close_pair(end);
+	assert_int_equal(run.result, 0);
+	assert_string_equal(run.stats.strategy, "splice");
+	assert_true(random_is(destination, MIB, KIT_SEED));
+	close(destination);
 }
 
 /* ------------------------------------------------------------------ failing files --------------
@@ -1235,7 +1399,8 @@ static void where_io_uring_is_refused_the_plan_says_so_and_falls_back(void **sta
 	assert_non_null(strstr(kit_verdict(&plan, "uring-copy")->reason, "io_uring is refused: "));
 	assert_non_null(strstr(plan.reason, "uring-copy was asked for, but io_uring is refused"));
 	plan = kit_plan(ZH_RECEIVE, trip.destination, -1, trip.extent, "uring-direct", 0, 0);
-	assert_string_equal(plan.strategy, "splice");
+	const char *instead = kit_verdict(&plan, "direct")->admitted ? "direct" : "splice";
+	assert_string_equal(plan.strategy, instead);
 	assert_non_null(
 		strstr(kit_verdict(&plan, "uring-direct")->reason, "io_uring is refused: "));
 	options.flags = ZH_NO_FALLBACK;
@@ -1245,7 +1410,7 @@ static void where_io_uring_is_refused_the_plan_says_so_and_falls_back(void **sta
 	trip.receiver = "uring-direct";
 	make_stored_trip(&trip);
 	assert_string_equal(trip.tx.stats.strategy, "copy");
-	assert_string_equal(trip.rx.stats.strategy, "splice");
+	assert_string_equal(trip.rx.stats.strategy, instead);
 	end_trip(&trip);
 }
 
@@ -1262,9 +1427,13 @@ int main(void)
 		ON_BOTH(copy_makes_exactly_the_calls_of_its_arithmetic),
 		ON_BOTH(sendfile_and_splice_make_no_call_that_copies),
 		ON_BOTH(the_account_adds_up),
+		ON_BOTH(a_helping_thread_is_on_the_account),
 		ON_BOTH(many_extents_follow_each_other_on_one_channel),
 		ON_BOTH(digests_are_those_of_the_data),
 		ON_BOTH(a_channel_turns_from_file_to_file_and_strategy_to_strategy),
+		ON_BOTH(pages_that_the_kernel_maps_arrive_unchanged),
+		ON_BOTH(what_the_kernel_does_not_map_is_copied_and_then_refused),
+		ARENA_TEST(a_socket_without_pages_is_not_mapped),
 		ON_BOTH(a_source_that_shrinks_is_told_and_the_stream_stays_in_step),
 		ON_BOTH(an_extent_past_the_end_of_the_source_is_no_data),
 		ON_BOTH(a_destination_that_is_not_writable_is_told),

@@ -438,6 +438,7 @@ static void a_loopback_connection_is_described_as_it_is(void **state)
 	assert_true(facts.known && facts.tcp && facts.local_peer);
 	assert_string_equal(facts.device, "lo");
 	assert_true(facts.mss_bytes > 0);
+	assert_true(facts.receive_mss_bytes >= 536 && facts.receive_mss_bytes <= 65535);
 	assert_true(facts.congestion[0] != '\0');
 	kit_close_pair(end);
 }
@@ -455,6 +456,7 @@ static void other_sockets_are_told_from_tcp(void **state)
 	assert_true(facts.known);
 	assert_false(facts.tcp);
 	assert_false(facts.scatter_gather);
+	assert_int_equal(facts.receive_mss_bytes, 0);
 	assert_string_equal(facts.device, "");
 	sock_tcp(end[0], &tcp);
 	assert_int_equal(tcp.valid, 0);

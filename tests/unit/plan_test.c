@@ -22,6 +22,7 @@ static struct facts good_facts(enum zh_side side)
 	facts.file.resident_permille = 1000;
 	facts.sock.known = facts.sock.tcp = facts.sock.scatter_gather = true;
 	facts.sock.mss_bytes = 1448;
+	facts.sock.receive_mss_bytes = 4096; /* as few routes have it, so that all is admitted */
 	facts.host.ring = facts.host.ring_registers = facts.host.ring_recv = true;
 	facts.host.ring_send_zc = facts.file.dontcache = true;
 	facts.host.splice = facts.host.sendfile = true;
@@ -164,6 +165,14 @@ static void receivers_prefer_direct_writes_then_splice_then_copy(void **state)
 	expect_plan(
 		&facts, "uring-direct", "writes overlap with receiving and bypass the page cache");
 	facts.host.ring = false;
+	expect_plan(&facts, "direct",
+		"a second thread writes past the page cache while this one receives");
+	facts.extent.length = 64 * MIB;
+	assert_string_equal(made(&facts).strategy, "direct");
+	facts.extent.length = 64 * MIB - 1; /* not worth a thread */
+	expect_plan(&facts, "splice", "one copy into the page cache");
+	facts.extent.length = GIB;
+	facts.file.direct_offset_align = 0;
 	expect_plan(&facts, "splice", "one copy into the page cache");
 	facts.host.splice = false;
 	expect_plan(&facts, "copy", "nothing better is admitted");
@@ -214,6 +223,8 @@ static void what_is_no_regular_file_is_left_to_copy(void **state)
 	facts.file.regular = false;
 	expect_refusal(&facts, "splice", "not a regular file");
 	expect_refusal(&facts, "uring-direct", "needs a regular file without O_APPEND");
+	expect_refusal(&facts, "direct", "needs a regular file without O_APPEND");
+	expect_refusal(&facts, "zerocopy", "needs a regular file without O_APPEND");
 }
 
 static void appending_is_refused_with_its_reason(void **state)
@@ -224,6 +235,8 @@ static void appending_is_refused_with_its_reason(void **state)
 	facts.file.append_only = true;
 	expect_refusal(&facts, "splice", "the file is open with O_APPEND");
 	expect_refusal(&facts, "uring-direct", "needs a regular file without O_APPEND");
+	expect_refusal(&facts, "direct", "needs a regular file without O_APPEND");
+	expect_refusal(&facts, "zerocopy", "needs a regular file without O_APPEND");
 	expect_refusal(&facts, "copy",
 		"the file is open with O_APPEND and does not end where the extent begins");
 }
@@ -264,19 +277,24 @@ static void files_without_direct_io_are_refused_direct_writes(void **state)
 	(void)state;
 	facts.file.direct_offset_align = 0;
 	expect_refusal(&facts, "uring-direct", reason);
+	expect_refusal(&facts, "direct", reason);
 	facts.file.direct_offset_align = 8192;
 	expect_refusal(&facts, "uring-direct", reason);
+	expect_refusal(&facts, "direct", reason);
 	facts.file.direct_offset_align = 4096;
 	facts.file.direct_memory_align = 8192;
 	expect_refusal(&facts, "uring-direct", reason);
+	expect_refusal(&facts, "direct", reason);
 	facts = good_facts(ZH_RECEIVE);
 	facts.extent.offset = 4095;
 	expect_refusal(&facts, "uring-direct", "the extent does not start on a page");
+	expect_refusal(&facts, "direct", "the extent does not start on a page");
 	facts.extent.offset = 8192;
 	assert_string_equal(made(&facts).strategy, "uring-direct");
 	facts.file.in_memory = true;
 	TEXT_SET(facts.file.filesystem, "tmpfs");
 	expect_refusal(&facts, "uring-direct", "tmpfs has no disk to go to directly");
+	expect_refusal(&facts, "direct", "tmpfs has no disk to go to directly");
 }
 
 static void a_small_pipe_and_a_refused_splice_are_told(void **state)
@@ -313,9 +331,36 @@ static void discarding_needs_tcp_and_is_never_chosen(void **state)
 	expect_refusal(&facts, "discard", "MSG_TRUNC discards on TCP only");
 	facts = good_facts(ZH_RECEIVE);
 	facts.host = (struct host_facts){ 0 };
+	facts.file.direct_offset_align = 0;
 	assert_string_equal(made(&facts).strategy, "copy");
 	TEXT_SET(facts.strategy, "discard");
 	expect_plan(&facts, "discard", "asked for by name");
+}
+
+static void mapping_needs_segments_that_fill_pages_from_elsewhere(void **state)
+{
+	struct facts facts = good_facts(ZH_RECEIVE);
+
+	(void)state;
+	TEXT_SET(facts.strategy, "zerocopy");
+	expect_plan(&facts, "zerocopy", "asked for by name");
+	facts.sock.receive_mss_bytes = 1448;
+	expect_refusal(&facts, "zerocopy",
+		"segments of 1448 bytes do not fill pages; the kernel would copy");
+	facts.sock.receive_mss_bytes = 0;
+	expect_refusal(&facts, "zerocopy", "the size of segments is unknown");
+	facts.sock.receive_mss_bytes = 8192;
+	assert_string_equal(made(&facts).strategy, "zerocopy");
+	facts.sock.local_peer = true;
+	expect_refusal(&facts, "zerocopy",
+		"the peer is on this host: its pages are shared, and the kernel would copy");
+	assert_string_equal(made(&facts).strategy, "splice"); /* its fallback */
+	facts.sock.tcp = false;
+	expect_refusal(&facts, "zerocopy", "only what TCP receives can be mapped");
+	facts = good_facts(ZH_RECEIVE); /* and no rule takes it */
+	facts.host = (struct host_facts){ 0 };
+	facts.file.direct_offset_align = 0;
+	assert_string_equal(made(&facts).strategy, "copy");
 }
 
 /* ------------------------------------------------ wishes -------------------------------------- */
@@ -338,17 +383,19 @@ static void a_wish_that_is_admitted_is_granted(void **state)
 
 static void a_wish_that_is_refused_takes_its_fallback(void **state)
 {
+	const char *reason =
+		"uring-direct was asked for, but io_uring is refused: Operation not permitted";
 	struct facts facts = good_facts(ZH_RECEIVE);
 
 	(void)state;
 	TEXT_SET(facts.strategy, "uring-direct");
 	facts.host.ring = false;
 	facts.host.ring_error = -EPERM;
-	expect_plan(&facts, "splice",
-		"uring-direct was asked for, but io_uring is refused: Operation not permitted");
-	facts.host.splice = false; /* and the fallback's fallback */
-	expect_plan(&facts, "copy",
-		"uring-direct was asked for, but io_uring is refused: Operation not permitted");
+	expect_plan(&facts, "direct", reason);
+	facts.extent.offset = 512; /* and the fallback's fallbacks */
+	expect_plan(&facts, "splice", reason);
+	facts.host.splice = false;
+	expect_plan(&facts, "copy", reason);
 }
 
 static void a_wish_that_is_refused_fails_without_fallback(void **state)
@@ -408,6 +455,7 @@ static void wishes_for_chunk_and_depth_are_kept_within_bounds(void **state)
 				facts.depth = depths[d];
 				struct zh_plan plan = made(&facts);
 				bool direct = strcmp(strategy->pub.name, "uring-direct") == 0 ||
+					      strcmp(strategy->pub.name, "direct") == 0 ||
 					      strcmp(strategy->pub.name, "uring-zc") == 0;
 				assert_true(plan.chunk_bytes > 0 && plan.chunk_bytes <= 64 * MIB);
 				assert_true(plan.depth > 0 && plan.depth <= 64);
@@ -445,7 +493,7 @@ static struct facts random_facts(void)
 {
 	static const char *const names[] = { "", "", "", "", "copy", "sendfile", "splice",
 		"uring-copy", "uring-direct", "uring-zc", "msg-zerocopy", "mmap", "dontcache",
-		"sendfile-ahead", "uring-splice", "discard", "nonsense" };
+		"sendfile-ahead", "uring-splice", "direct", "zerocopy", "discard", "nonsense" };
 	static const uint32_t aligns[] = { 0, 1, 512, 4096, 8192, UINT32_MAX };
 	static const uint64_t lengths[] = { 0, 1, 4095, 64 * KIB, MIB, GIB, INT64_MAX };
 	struct facts facts = { .side = (enum zh_side)dice(2) };
@@ -466,6 +514,7 @@ static struct facts random_facts(void)
 	facts.sock.local_peer = coin();
 	facts.sock.scatter_gather = dice(4) > 0;
 	facts.sock.mss_bytes = (uint32_t)dice(UINT32_MAX);
+	facts.sock.receive_mss_bytes = (uint32_t)dice(3) * (coin() ? 4096 : 1448);
 	TEXT_SET(facts.sock.device, coin() ? "" : "a-device-of-15-");
 	TEXT_SET(facts.sock.congestion, coin() ? "" : "congestion-of-1");
 	facts.host.ring = coin();
@@ -601,6 +650,7 @@ int main(void)
 		cmocka_unit_test(a_small_pipe_and_a_refused_splice_are_told),
 		cmocka_unit_test(sendfile_is_refused_where_the_kernel_refuses_it),
 		cmocka_unit_test(discarding_needs_tcp_and_is_never_chosen),
+		cmocka_unit_test(mapping_needs_segments_that_fill_pages_from_elsewhere),
 		cmocka_unit_test(a_wish_that_is_admitted_is_granted),
 		cmocka_unit_test(a_wish_that_is_refused_takes_its_fallback),
 		cmocka_unit_test(a_wish_that_is_refused_fails_without_fallback),
