@@ -77,7 +77,7 @@ static const struct rule {
 	{ ZH_SEND, no_pages_in_place, "copy",
 		"the route cannot send pages in place, so the kernel would copy anyway" },
 	{ ZH_SEND, large_and_cold, "uring-direct",
-		"most of it is on the disk only: several direct reads in flight, and the page cache is left alone" },
+		"most of it is on the disk only: direct reads, several in flight" },
 	{ ZH_SEND, to_be_dropped, "uring-direct", "nothing of it is to stay in the page cache" },
 	{ ZH_SEND, always, "sendfile", "the page cache goes to the socket without a copy" },
 	{ ZH_SEND, always, "splice", "sendfile is refused here; splice moves the same pages" },
