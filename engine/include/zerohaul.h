@@ -156,7 +156,7 @@ struct zh_stats {
 	uint64_t shorts;          /* calls that moved less than asked */
 	uint64_t agains;          /* calls that would have blocked */
 	uint64_t zc_copied_bytes; /* "zero-copy" bytes that the kernel copied after all */
-	uint64_t digest_bytes;    /* bytes digested by the channel while they were in its hands */
+	uint64_t digest_bytes;    /* bytes digested, in its hands or read once more for that */
 	uint32_t chunk_bytes;     /* moved by one call, as used */
 	uint32_t depth;           /* operations in flight at most, as used */
 	uint32_t pipe_bytes;      /* as the kernel granted it, 0: no pipe */

@@ -38,8 +38,8 @@ void reader_close(struct reader *reader);
 /* Forgets what was read ahead. The same holds. */
 void reader_forget(struct reader *reader);
 
-/* Begins at the channel's offset, keeping what was read ahead if it fits. forgets: see
- * reader_forget. */
+/* Whether what was read ahead goes on at the channel's offset; else it is forgotten, and seek
+ * begins there. */
 bool reader_is_at(const struct reader *reader, const struct channel *channel);
 void reader_seek(struct reader *reader, const struct channel *channel);
 

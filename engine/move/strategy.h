@@ -50,7 +50,8 @@ struct strategy {
 	 * errors, and by channel_refuse() a refusal that no step was left for. */
 	int (*drain)(struct channel *channel, void *state);
 
-	/* Undoes open, however far it got. Nothing of ours is in the kernel afterwards. */
+	/* Undoes open, however far it got. No operation of ours is under way afterwards; pages of
+	 * zero-copy sends may still be read, and nobody writes to them any more. */
 	void (*close)(struct channel *channel, void *state);
 };
 

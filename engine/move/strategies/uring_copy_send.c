@@ -9,7 +9,6 @@
 #define CHUNK_MOST      (4 * MIB)
 #define DEPTH_PREFERRED 4
 #define DEPTH_MOST      16
-#define POOL_MOST_BYTES (32 * MIB)
 
 static int uring_copy_send_admit(
 	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap)

@@ -27,6 +27,7 @@ struct uring_zc_send {
 	struct block *sending; /* NULL: no send waits for its first completion */
 	uint32_t pinned;       /* notifications that are still to come */
 	uint32_t copied;       /* notifications that told of a copy */
+	uint64_t copied_slots; /* bit per block: one of its sends was copied */
 	bool no_report;        /* the kernel is older than the report of copies (6.2) */
 };
 
@@ -63,10 +64,16 @@ static void issue(struct channel *channel, struct uring_zc_send *zc, struct bloc
 }
 
 /* A block that is sent and that nobody reads any more goes back to the reader. */
-static void release_if_idle(struct uring_zc_send *zc, struct block *block)
+static void release_if_idle(struct channel *channel, struct uring_zc_send *zc, struct block *block)
 {
-	if (block->state == BLOCK_PINNED && block->pins == 0)
-		block_move(&zc->reader.pool, block, BLOCK_FREE);
+	uint64_t slot = UINT64_C(1) << block->slot;
+
+	if (block->state != BLOCK_PINNED || block->pins > 0)
+		return;
+	if (zc->copied_slots & slot) /* once, however many sends it took */
+		channel->stats.zc_copied_bytes += block->length;
+	zc->copied_slots &= ~slot;
+	block_move(&zc->reader.pool, block, BLOCK_FREE);
 }
 
 static void notified(struct channel *channel, struct uring_zc_send *zc, struct block *block,
@@ -76,9 +83,9 @@ static void notified(struct channel *channel, struct uring_zc_send *zc, struct b
 	zc->pinned--;
 	if (event->flags & RING_COPIED) {
 		zc->copied++;
-		channel->stats.zc_copied_bytes += block->length;
+		zc->copied_slots |= UINT64_C(1) << block->slot;
 	}
-	release_if_idle(zc, block);
+	release_if_idle(channel, zc, block);
 }
 
 /* The first completion of a send. Returns bytes sent, 0 to go on, or an error. */
@@ -110,7 +117,7 @@ static ssize_t send_done(struct channel *channel, struct uring_zc_send *zc, stru
 		(void)reader_pop(&zc->reader);
 		block_move(&zc->reader.pool, block, BLOCK_SENDING);
 		block_move(&zc->reader.pool, block, BLOCK_PINNED);
-		release_if_idle(zc, block);
+		release_if_idle(channel, zc, block);
 	}
 	return result;
 }
