@@ -142,6 +142,19 @@ void strategy_blocks(const struct facts *facts, struct zh_plan *plan, uint32_t c
 	plan->depth = (uint32_t)max_u64(2, min_u64(plan->depth, STRATEGY_POOL_BYTES / block_bytes));
 }
 
+int strategy_admit_sendfile(
+	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap)
+{
+	if (!facts->file.regular)
+		return strategy_refuse(ret_reason, cap, "not a regular file");
+	if (!facts->host.sendfile)
+		return strategy_refuse(ret_reason, cap, "sendfile is refused");
+	/* One call runs for as long as its length takes, and is not interrupted: keep it short. */
+	plan->chunk_bytes = strategy_chunk(facts, MIB, 8 * MIB);
+	plan->depth = 1;
+	return 0;
+}
+
 int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap)
 {
 	if (!facts->host.splice)

@@ -90,6 +90,9 @@ int strategy_needs_direct(const struct facts *facts, char *ret_reason, size_t ca
 #define STRATEGY_POOL_BYTES (32 * MIB)
 void strategy_blocks(const struct facts *facts, struct zh_plan *plan, uint32_t chunk_preferred,
 	uint32_t chunk_most, uint32_t depth_preferred, uint32_t depth_most);
+/* The admit of what calls sendfile(2). */
+int strategy_admit_sendfile(
+	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap);
 int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap);
 
 #endif

@@ -8,27 +8,13 @@
 
 #include <errno.h>
 
-#define CHUNK_PREFERRED MIB
-#define CHUNK_MOST      (8 * MIB)
-#define AHEAD_BYTES     (32 * MIB) /* kept asked for beyond what is being sent */
-#define AHEAD_STEP      (4 * MIB)  /* asked for at once */
+#define AHEAD_BYTES (32 * MIB) /* kept asked for beyond what is being sent */
+#define AHEAD_STEP  (4 * MIB)  /* asked for at once */
 
 struct sendfile_ahead {
 	int file;       /* that asked belongs to */
 	uint64_t asked; /* end of what was asked for */
 };
-
-static int sendfile_ahead_admit(
-	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap)
-{
-	if (!facts->file.regular)
-		return strategy_refuse(ret_reason, cap, "not a regular file");
-	if (!facts->host.sendfile)
-		return strategy_refuse(ret_reason, cap, "sendfile is refused");
-	plan->chunk_bytes = strategy_chunk(facts, CHUNK_PREFERRED, CHUNK_MOST);
-	plan->depth = 1;
-	return 0;
-}
 
 static int sendfile_ahead_open(struct channel *channel, void *state)
 {
@@ -82,7 +68,7 @@ const struct strategy sendfile_ahead_send = {
 	},
 	.corks = true,
 	.state_bytes = sizeof(struct sendfile_ahead),
-	.admit = sendfile_ahead_admit,
+	.admit = strategy_admit_sendfile,
 	.open = sendfile_ahead_open,
 	.step = sendfile_ahead_step,
 	.drain = sendfile_ahead_drain,

@@ -7,22 +7,6 @@
  */
 #include "move/channel.h"
 
-/* One call can run for as long as its length takes, and is not interrupted: keep it short. */
-#define CHUNK_PREFERRED MIB
-#define CHUNK_MOST      (8 * MIB)
-
-static int sendfile_send_admit(
-	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap)
-{
-	if (!facts->file.regular)
-		return strategy_refuse(ret_reason, cap, "not a regular file");
-	if (!facts->host.sendfile)
-		return strategy_refuse(ret_reason, cap, "sendfile is refused");
-	plan->chunk_bytes = strategy_chunk(facts, CHUNK_PREFERRED, CHUNK_MOST);
-	plan->depth = 1;
-	return 0;
-}
-
 static ssize_t sendfile_send_step(struct channel *channel, void *state)
 {
 	(void)state;
@@ -43,7 +27,7 @@ const struct strategy sendfile_send = {
 	},
 	.corks = true,
 	.state_bytes = 1, /* it keeps nothing */
-	.admit = sendfile_send_admit,
+	.admit = strategy_admit_sendfile,
 	.open = strategy_open_nothing,
 	.step = sendfile_send_step,
 	.drain = strategy_drain_nothing,
