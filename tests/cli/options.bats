@@ -10,7 +10,7 @@ declare -gA value=(
   [--streams]=2 [--verify]=none [--durability]=file [--no-clobber]=- [--no-fallback]=-
   [--nagle]=nodelay [--sndbuf]=128K [--rcvbuf]=128KiB [--congestion]=reno
   [--notsent-lowat]=16K [--pacing]=100MB [--connect-timeout]=2.5 [--json]=- [--quiet]=-
-  [--progress]=never [--help]=-
+  [--progress]=never [--cache]=keep [--help]=-
 )
 
 @test "every option of copy is accepted, in both forms" {
@@ -31,15 +31,15 @@ declare -gA value=(
     fi
     [[ ! -s $T/err ]] || fail "$option writes to stderr"
   done
-  is "$count" 32
+  is "$count" 34
 }
 
-@test "all words of verify, durability, nagle and progress are accepted" {
+@test "all words of verify, durability, nagle, progress and cache are accepted" {
   local option
   serve
   random_file "$T/local/f" 5000
   for option in --verify={full,none} --durability={full,file,none} --nagle={default,nodelay,cork} \
-    --progress={auto,always,never}; do
+    --progress={auto,always,never} --cache={auto,keep,drop}; do
     copies "$option" "$T/local/f" "$url/"
     same "$T/local/f" "$T/root/f"
     rm "$T/root/f"

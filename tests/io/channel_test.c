@@ -191,7 +191,8 @@ static void a_receiver_falls_back_as_often_as_it_must(void **state)
 	sys_fault_arm(NULL);
 	assert_int_equal(r, 0);
 	assert_string_equal(
-		bench.channel.stats.demotion, "uring-direct -> splice: Operation not supported");
+		bench.channel.stats.demotion, "direct -> splice: Operation not supported");
+	assert_int_equal(bench.channel.stats.demotions, 2); /* from uring-direct, by direct */
 	assert_true(random_is(bench.file, SIZE, KIT_SEED) == false);
 	assert_true(kit_is_at(bench.file, 0, 200000, KIT_SEED, 0));
 	bench_close(&bench);

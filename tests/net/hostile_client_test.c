@@ -814,7 +814,7 @@ static void field_by_field_a_setup_has_to_be_right(void **state)
 		uint8_t value;
 	} rows[] = { { 0, 1 }, { 0, 2 }, { 1, 2 }, { 2, 3 }, { 3, 3 }, { 4, 2 }, { 7, 1 }, { 8, 0 },
 		{ 8, 65 }, { 11, 1 }, { 15, 0x80 }, { 19, 0x80 }, { 23, 0x80 }, { 27, 0x80 },
-		{ 28, 1 }, { 40, 0x1b }, { 55, 'x' }, { 56, 0x80 }, { 79, 'x' } };
+		{ 28, 3 }, { 31, 1 }, { 40, 0x1b }, { 55, 'x' }, { 56, 0x80 }, { 79, 'x' } };
 	struct wire_setup setup = { .streams = 1 };
 	uint8_t bytes[WIRE_SETUP_BYTES];
 	struct host host;
