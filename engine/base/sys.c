@@ -561,35 +561,12 @@ int sys_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 	return r;
 }
 
-void *sys_map_memory(size_t length, bool huge, int *ret_error)
+static void *map(size_t length, int protection, int flags, int fd, uint64_t offset, int *ret_error)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (huge ? MAP_HUGETLB : 0);
 	void *memory;
 
 	do {
 		sys_calls[SYS_MMAP]++;
-		*ret_error = sys_fault_ask(SYS_MMAP, NULL);
-	} while (*ret_error == -EINTR);
-	if (*ret_error)
-		return NULL;
-	memory = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, -1, 0);
-	if (memory == MAP_FAILED) {
-		*ret_error = -errno;
-		return NULL;
-	}
-	sys_fault_mapped_change((int64_t)length);
-	return memory;
-}
-
-void *sys_map_file(int fd, uint64_t offset, size_t length, enum zh_side side, int *ret_error)
-{
-	int protection = side == ZH_SEND ? PROT_READ : PROT_READ | PROT_WRITE;
-	/* What is read is wanted at once: one call instead of a fault for every few pages. */
-	int flags = side == ZH_SEND ? MAP_SHARED | MAP_POPULATE : MAP_SHARED;
-	void *memory;
-
-	sys_calls[SYS_MMAP]++;
-	do {
 		*ret_error = sys_fault_ask(SYS_MMAP, NULL);
 	} while (*ret_error == -EINTR);
 	if (*ret_error)
@@ -603,23 +580,24 @@ void *sys_map_file(int fd, uint64_t offset, size_t length, enum zh_side side, in
 	return memory;
 }
 
+void *sys_map_memory(size_t length, bool huge, int *ret_error)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (huge ? MAP_HUGETLB : 0);
+
+	return map(length, PROT_READ | PROT_WRITE, flags, -1, 0, ret_error);
+}
+
+void *sys_map_file(int fd, uint64_t offset, size_t length, enum zh_side side, int *ret_error)
+{
+	if (side == ZH_RECEIVE)
+		return map(length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, offset, ret_error);
+	/* What is read is wanted at once: one call instead of a fault for every few pages. */
+	return map(length, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, offset, ret_error);
+}
+
 void *sys_map_socket(int sock, size_t length, int *ret_error)
 {
-	void *memory;
-
-	do {
-		sys_calls[SYS_MMAP]++;
-		*ret_error = sys_fault_ask(SYS_MMAP, NULL);
-	} while (*ret_error == -EINTR);
-	if (*ret_error)
-		return NULL;
-	memory = mmap(NULL, length, PROT_READ, MAP_SHARED, sock, 0);
-	if (memory == MAP_FAILED) {
-		*ret_error = -errno;
-		return NULL;
-	}
-	sys_fault_mapped_change((int64_t)length);
-	return memory;
+	return map(length, PROT_READ, MAP_SHARED, sock, 0, ret_error);
 }
 
 void sys_unmap_memory(void *memory, size_t length)

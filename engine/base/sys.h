@@ -77,9 +77,8 @@ const char *sys_call_text(enum sys_call call);
 ssize_t sys_pread(int fd, void *buffer, size_t length, uint64_t offset) must_check;
 ssize_t sys_preadv2(int fd, void *buffer, size_t length, uint64_t offset, int flags) must_check;
 ssize_t sys_pwrite(int fd, const void *buffer, size_t length, uint64_t offset) must_check;
-#define SYS_WRITE_DONTCACHE                                                  \
-	0x80 /* RWF_DONTCACHE (Linux 6.14), which older headers have not got \
-	      */
+/* RWF_DONTCACHE (Linux 6.14), which older headers have not got */
+#define SYS_WRITE_DONTCACHE 0x80
 /* flags: RWF_* or the above; counted with pwrite */
 ssize_t sys_pwritev2(
 	int fd, const void *buffer, size_t length, uint64_t offset, int flags) must_check;
@@ -197,7 +196,8 @@ enum sys_call sys_fault_struck_call(void);
  * lowering *length. Interruptions come back as -EINTR.
  */
 int sys_fault_ask(enum sys_call call, size_t *length);
-/* Bytes that sys_map_memory gave and sys_unmap_memory has not taken back; change counts them. */
+/* Bytes that the calls for mappings gave and sys_unmap_memory has not taken back; change counts
+ * them. */
 uint64_t sys_fault_mapped(void);
 void sys_fault_mapped_change(int64_t bytes);
 #else

@@ -55,8 +55,7 @@ void ring_send(
 void ring_send_zc(struct ring *ring, int fd, const void *memory, uint32_t length, int flags,
 	int fixed, bool report, uint64_t token);
 void ring_recv(struct ring *ring, int fd, void *memory, uint32_t length, int flags, uint64_t token);
-/* in_offset, out_offset: -1 for pipes and sockets. linked: the next operation waits for this one.
- */
+/* in_offset, out_offset: -1 for pipes and sockets. */
 void ring_splice(struct ring *ring, int in, int64_t in_offset, int out, int64_t out_offset,
 	uint32_t length, unsigned flags, uint64_t token);
 void ring_poll(struct ring *ring, int fd, short events, uint64_t token);
