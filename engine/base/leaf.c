@@ -20,6 +20,11 @@ static struct digest to_digest(XXH128_hash_t hash)
 	return digest;
 }
 
+struct digest digest_of(const void *bytes, size_t length)
+{
+	return to_digest(XXH3_128bits(bytes, length));
+}
+
 int leaf_run_init(struct leaf_run *run)
 {
 	memset(run, 0, sizeof(*run));

@@ -447,23 +447,57 @@ int channel_settle(struct channel *channel)
 
 static const uint8_t zeros[64 * KIB];
 
-int channel_zero(struct channel *channel, uint64_t bytes)
+int channel_send_memory(struct channel *channel, const void *bytes, size_t length)
 {
+	const uint8_t *next = bytes;
+
 	channel->progress_ns = clock_now_ns();
-	while (bytes > 0) {
-		ssize_t r =
-			sys_send(channel->sock, zeros, min_u64(bytes, sizeof(zeros)), MSG_DONTWAIT);
+	while (length > 0) {
+		ssize_t r = sys_send(channel->sock, next, length, MSG_DONTWAIT);
 		if (r > 0) {
-			bytes -= (uint64_t)r;
+			next += r;
+			length -= (size_t)r;
 			channel->progress_ns = clock_now_ns();
 			continue;
 		}
 		if (r == -EAGAIN)
-			r = channel_wait_socket(channel);
+			r = channel_wait_events(channel, POLLOUT, CHANNEL_WAIT_SPACE);
 		if (r < 0)
 			return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
 	}
 	return 0;
+}
+
+int channel_recv_memory(struct channel *channel, void *ret_bytes, size_t length)
+{
+	uint8_t *next = ret_bytes;
+
+	channel->progress_ns = clock_now_ns();
+	while (length > 0) {
+		ssize_t r = sys_recv(channel->sock, next, length, MSG_DONTWAIT);
+		if (r > 0) {
+			next += r;
+			length -= (size_t)r;
+			channel->progress_ns = clock_now_ns();
+			continue;
+		}
+		if (r == 0)
+			r = -ECONNRESET;
+		else if (r == -EAGAIN)
+			r = channel_wait_events(channel, POLLIN, CHANNEL_WAIT_DATA);
+		if (r < 0)
+			return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
+	}
+	return 0;
+}
+
+int channel_zero(struct channel *channel, uint64_t bytes)
+{
+	int r = 0;
+
+	for (; bytes > 0 && r == 0; bytes -= min_u64(bytes, sizeof(zeros)))
+		r = channel_send_memory(channel, zeros, min_u64(bytes, sizeof(zeros)));
+	return r;
 }
 
 int channel_skip(struct channel *channel, uint64_t bytes)

@@ -105,6 +105,10 @@ int channel_settle(struct channel *channel) must_check;
 int channel_zero(struct channel *channel, uint64_t bytes) must_check;
 int channel_skip(struct channel *channel, uint64_t bytes) must_check;
 
+/* Bytes that are in memory rather than in a file, all of them; the same errors as channel_zero. */
+int channel_send_memory(struct channel *channel, const void *bytes, size_t length) must_check;
+int channel_recv_memory(struct channel *channel, void *ret_bytes, size_t length) must_check;
+
 /* Time that the owner spent waiting beside the channel: for work (idle) or for the peer (data). */
 void channel_note_idle(struct channel *channel, uint64_t ns);
 void channel_note_wait(struct channel *channel, enum channel_wait what, uint64_t ns);

@@ -251,7 +251,7 @@ static int answer_want(struct served *served, const struct frame *want)
 		    ? place_destination(served, &path, want->flags & WANT_DIRECTORY, &error, &kind)
 		    : place_source(served, &path, &error, &kind, &size);
 	if (r < 0)
-		r = session_send_err(session, want->id, &error);
+		r = session_send_err(session, want->id, 0, &error);
 	else
 		r = send_place(session, want->id, kind, size);
 	if (r < 0)
@@ -406,7 +406,7 @@ int serve_session(const struct serve *serve, int fd)
 		r = serve_all(served);
 		/* A failure before session_run has not been told to the client yet. */
 		if (r < 0 && session->state < SESSION_OPEN && !session->error.at_peer)
-			IGNORE(session_send_err(session, 0, &session->error));
+			IGNORE(session_send_err(session, 0, 0, &session->error));
 	}
 	log_result(session, serve->intent == HELLO_PUSH);
 	r = session->error.outcome;

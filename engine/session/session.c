@@ -35,9 +35,10 @@ int session_init(struct session *session, enum session_end end, int fd)
 	(void)pthread_mutex_init(&session->send_lock, NULL);
 	(void)pthread_mutex_init(&session->lock, NULL);
 	session->abort_fd = sys_eventfd();
-	if (session->abort_fd < 0) {
+	session->nudge_fd = session->abort_fd < 0 ? session->abort_fd : sys_eventfd();
+	if (session->nudge_fd < 0) {
 		sys_close(fd);
-		return session->abort_fd;
+		return session->nudge_fd;
 	}
 	r = link_init(&session->control, fd, session->abort_fd);
 	if (r < 0)
@@ -51,6 +52,7 @@ void session_fini(struct session *session)
 {
 	link_fini(&session->control);
 	sys_close(session->abort_fd);
+	sys_close(session->nudge_fd);
 	auth_wipe(&session->handshake.secret, sizeof(session->handshake.secret));
 	free(session->failure);
 	(void)pthread_mutex_destroy(&session->send_lock);
@@ -128,7 +130,7 @@ int session_send(struct session *session, const struct frame *frame, const void 
 	return r < 0 ? session_fail_link(session, r, "control connection") : 0;
 }
 
-int session_send_err(struct session *session, uint64_t id, const struct zh_error *error)
+static int send_err(struct session *session, struct frame *frame, const struct zh_error *error)
 {
 	uint8_t bytes[512];
 	struct wire_err wire = {
@@ -141,8 +143,22 @@ int session_send_err(struct session *session, uint64_t id, const struct zh_error
 	TEXT_SET(wire.text, error->text);
 	length = wire_build_err(&wire, bytes, sizeof(bytes));
 	CHECK(length > 0);
-	struct frame frame = { .type = FRAME_ERR, .length = (uint32_t)length, .id = id };
-	return session_send(session, &frame, bytes);
+	frame->type = FRAME_ERR;
+	frame->length = (uint32_t)length;
+	return session_send(session, frame, bytes);
+}
+
+int session_send_err(
+	struct session *session, uint64_t id, uint64_t offset, const struct zh_error *error)
+{
+	struct frame frame = { .id = id, .offset = offset };
+	return send_err(session, &frame, error);
+}
+
+int session_send_dir_err(struct session *session, uint64_t id, const struct zh_error *error)
+{
+	struct frame frame = { .id = id, .flags = ERR_DIRECTORY };
+	return send_err(session, &frame, error);
 }
 
 void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_error)
@@ -155,12 +171,22 @@ void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_e
 	TEXT_SET(ret_error->text, wire->text);
 }
 
-void session_file_done(struct session *session, uint64_t size)
+void session_nudge(struct session *session)
 {
-	atomic_fetch_add(&session->files_done, 1);
+	sys_eventfd_signal(session->nudge_fd);
+}
+
+void session_files_done(struct session *session, uint32_t count, uint64_t bytes)
+{
+	atomic_fetch_add(&session->files_done, count);
 	(void)pthread_mutex_lock(&session->lock);
-	session->done_bytes += size;
+	session->done_bytes += bytes;
 	(void)pthread_mutex_unlock(&session->lock);
+}
+
+void session_files_skipped(struct session *session, size_t count)
+{
+	atomic_fetch_add(&session->files_skipped, (uint32_t)count);
 }
 
 /* A peer can make files fail as fast as it likes; the sum is told at the end. */
@@ -461,15 +487,17 @@ static int receive_one(struct session *session, struct frame *ret_frame, int ext
 	int (*on_extra)(struct session *session, int extra_fd))
 {
 	uint64_t silent_ms = (clock_now_ns() - atomic_load(&session->heard_ns)) / NS_PER_MS;
-	struct pollfd set[3] = {
+	struct pollfd set[] = {
 		{ .fd = session->control.fd, .events = POLLIN },
 		{ .fd = session->abort_fd, .events = POLLIN },
 		{ .fd = extra_fd, .events = POLLIN },
+		{ .fd = session->nudge_fd, .events = POLLIN },
 	};
+	uint64_t nudges;
 	int r;
 
 	/* What came while this thread was busy has been heard in time. */
-	r = sys_poll(set, 3, silent_ms >= LIMIT_IDLE_MS ? 0 : (int)LIMIT_PING_MS);
+	r = sys_poll(set, ARRAY_LEN(set), silent_ms >= LIMIT_IDLE_MS ? 0 : (int)LIMIT_PING_MS);
 	if (r < 0)
 		return r == -EINTR ? -EAGAIN : r;
 	if (silent_ms >= LIMIT_IDLE_MS && !set[0].revents && !set[1].revents)
@@ -479,6 +507,11 @@ static int receive_one(struct session *session, struct frame *ret_frame, int ext
 	if (set[2].revents) {
 		r = on_extra(session, extra_fd);
 		return r < 0 ? r : -EAGAIN;
+	}
+	if (set[3].revents) {
+		IGNORE(sys_read(session->nudge_fd, &nudges, sizeof(nudges))); /* only a reminder */
+		if (!set[0].revents)
+			return -EAGAIN;
 	}
 	if (r == 0) {
 		struct frame ping = { .type = FRAME_PING };
@@ -533,7 +566,7 @@ int session_run(struct session *session, int extra_fd,
 		/* The peer hears why, unless it told us. A broken data connection it hears of, too.
 		 */
 		if (!session->error.at_peer)
-			IGNORE(session_send_err(session, 0, &session->error));
+			IGNORE(session_send_err(session, 0, 0, &session->error));
 	}
 	session_join_streams(session);
 	session_end_report(session);

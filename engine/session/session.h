@@ -64,6 +64,7 @@ struct session {
 	void *role_state;
 	struct link control;
 	int abort_fd; /* owned eventfd */
+	int nudge_fd; /* likewise: the control thread looks at its role again */
 	int log_fd;   /* -1: none */
 	struct handshake handshake;
 	struct wire_setup setup;
@@ -81,6 +82,11 @@ struct session {
 	_Atomic uint32_t files_known;
 	_Atomic uint32_t files_done;
 	_Atomic uint32_t files_failed;
+	_Atomic uint32_t files_skipped; /* were there already, proven or trusted */
+	_Atomic uint32_t dirs_known;
+	_Atomic uint32_t hard_links;    /* files that have other names, too; sent as files */
+	_Atomic uint32_t links_skipped; /* symbolic */
+	_Atomic uint32_t special_skipped;
 	_Atomic uint32_t resent_leaves;
 	_Atomic uint64_t disk_ns; /* allocating, syncing, renaming */
 	_Atomic uint32_t streams_proved;
@@ -120,12 +126,20 @@ void session_cancel(struct session *session);
 
 /* Sends one frame on the control connection. Fails the session when it cannot. */
 int session_send(struct session *session, const struct frame *frame, const void *payload);
-/* Sends ERR for a file (or request) id; 0: the whole session. */
-int session_send_err(struct session *session, uint64_t id, const struct zh_error *error);
+/*
+ * Sends ERR for a file (or request) id; 0: the whole session. offset: in a pack the number of the
+ * member and one, otherwise 0.
+ */
+int session_send_err(
+	struct session *session, uint64_t id, uint64_t offset, const struct zh_error *error);
+int session_send_dir_err(struct session *session, uint64_t id, const struct zh_error *error);
 void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_error);
 
-/* A file is done, or failed for the reason in error, whose file is name. */
-void session_file_done(struct session *session, uint64_t size);
+/* Has the control thread call its role's pump. Any thread. */
+void session_nudge(struct session *session);
+/* Files are done, or were there already; one has failed for the reason in error: name. */
+void session_files_done(struct session *session, uint32_t count, uint64_t bytes);
+void session_files_skipped(struct session *session, size_t count);
 void session_file_failed(struct session *session, const char *name, size_t name_length,
 	const struct zh_error *error);
 /* What of a file was in the page cache of this side before it was moved, and is now. */

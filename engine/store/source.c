@@ -51,7 +51,7 @@ static bool path_ok(const char *path)
 }
 
 /* Walks path, which is path_ok, below dir, one component at a time, and opens the last one. */
-static int open_beneath(int dir, const char *path)
+static int open_beneath(int dir, const char *path, int flags)
 {
 	int at = dir;
 
@@ -63,7 +63,7 @@ static int open_beneath(int dir, const char *path)
 
 		memcpy(name, path, length);
 		name[length] = '\0';
-		fd = last ? root_open_inside(at, name, SOURCE_FLAGS) : root_enter(at, name);
+		fd = last ? root_open_inside(at, name, flags) : root_enter(at, name);
 		if (at != dir)
 			sys_close(at);
 		if (last || fd < 0)
@@ -114,6 +114,17 @@ static int source_take(struct source *source)
 	return 0;
 }
 
+static int open_at(int dir, const char *name, int beneath, int flags)
+{
+	return beneath ? open_beneath(dir, name, flags) : sys_openat(dir, name, flags, 0);
+}
+
+static int refuse_name(struct zh_error *err, const char *name)
+{
+	return source_fail(err, name,
+		err_set(err, ZH_UNSAFE_NAME, EINVAL, STAGE, "a name that may not be asked for"));
+}
+
 int source_open(
 	int dir, const char *name, int beneath, struct source *ret_source, struct zh_error *err)
 {
@@ -121,11 +132,9 @@ int source_open(
 	int r;
 
 	ret_source->fd = -1;
-	if (beneath && !path_ok(name)) {
-		r = err_set(err, ZH_UNSAFE_NAME, EINVAL, STAGE, "a name that may not be asked for");
-		return source_fail(err, name, r);
-	}
-	source.fd = beneath ? open_beneath(dir, name) : sys_openat(dir, name, SOURCE_FLAGS, 0);
+	if (beneath && !path_ok(name))
+		return refuse_name(err, name);
+	source.fd = open_at(dir, name, beneath, SOURCE_FLAGS);
 	if (source.fd < 0)
 		return source_fail(err, name, source.fd);
 	r = source_take(&source);
@@ -137,6 +146,23 @@ int source_open(
 	}
 	*ret_source = source;
 	return 0;
+}
+
+int source_open_directory(int dir, const char *name, int beneath, struct zh_error *err)
+{
+	int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOCTTY;
+	int fd;
+
+	if (beneath && name[0] == '\0') {
+		beneath = 0; /* the root itself */
+		name = ".";
+	}
+	if (beneath && !path_ok(name))
+		return refuse_name(err, name);
+	fd = open_at(dir, name, beneath, flags);
+	if (fd == -ELOOP)
+		fd = -ENOTDIR;
+	return fd < 0 && fd != -ENOTDIR ? source_fail(err, name, fd) : fd;
 }
 
 void source_close(struct source *source)

@@ -28,6 +28,11 @@ struct source {
  */
 int source_open(int dir, const char *name, int beneath, struct source *ret_source,
 	struct zh_error *err) must_check;
+/*
+ * The same for a directory; its descriptor, or the outcome in err. -ENOTDIR, with err untouched: it
+ * is something else, or a link.
+ */
+int source_open_directory(int dir, const char *name, int beneath, struct zh_error *err) must_check;
 void source_close(struct source *source);
 
 /* 0, or -ESTALE when size or mtime are no longer what source_open saw; what fstat reports. */

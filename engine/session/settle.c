@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * settle.c - the thread of a receiver that waits for disks on behalf of the others: it compares what
+ * was there before with the sender's digests, makes complete files visible and durable, and
+ * acknowledges them. So syncing one overlaps with receiving the next, and nobody who must answer a
+ * PING waits for a disk. What has come together while it was busy is settled together.
+ */
+#include "session/arrival.h"
+
+#include "base/clock.h"
+#include "kernel/file.h"
+#include "store/commit.h"
+#include "store/digest.h"
+
+#include <errno.h>
+
+#define PROOF_LEAVES ((size_t)8) /* digested by one call */
+
+struct settler {
+	struct receiver *receiver;
+	struct digester digester;
+	struct arrival **pack; /* complete ones of this round */
+	size_t packs;
+	size_t cap;
+};
+
+/* ------------------------------ acknowledging ------------------------------------------ */
+
+static int acknowledge(struct receiver *receiver, struct arrival *arrival)
+{
+	struct session *session = receiver->session;
+	const struct arriving_pack *pack = arrival->pack;
+	uint8_t bytes[DIGEST_BYTES];
+	int length = wire_build_digests(&arrival->end.root, 1, bytes, sizeof(bytes));
+	uint32_t files = pack || arrival->in_place ? 0 : 1, there = arrival->in_place;
+	struct frame ack = {
+		.type = FRAME_ACK,
+		.id = arrival->id,
+		.flags = session->setup.durability == ZH_DURABLE_FULL ? ACK_DURABLE : 0,
+	};
+
+	CHECK(length == DIGEST_BYTES);
+	ack.length = DIGEST_BYTES;
+	(void)pthread_mutex_lock(&session->lock);
+	bool failed = arrival->state == ARRIVAL_FAILED; /* the sender gave it up meanwhile */
+	if (!failed) {
+		arrival_advance(arrival, ARRIVAL_SYNCED);
+		arrival_advance(arrival, ARRIVAL_LINKED);
+		arrival_advance(arrival, ARRIVAL_DURABLE);
+	}
+	for (size_t i = 0; pack && i < pack->count; i++) {
+		files += pack->state[i] == MEMBER_WANTED;
+		there += !(pack->state[i] & (MEMBER_WANTED | MEMBER_FAILED));
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	if (failed)
+		return 0;
+	session_files_done(session, files, arrival->size);
+	session_files_skipped(session, there);
+	return session_send(session, &ack, bytes);
+}
+
+/*
+ * A name is durable when the directories above it are. Those made in this session, and files that
+ * were found and not written, are synced by this before anything in them is acknowledged.
+ */
+static int sync_names(struct receiver *receiver, struct zh_error *err)
+{
+	int r = 0;
+
+	if (receiver->session->setup.durability == ZH_DURABLE_FULL &&
+		atomic_exchange(&receiver->names_unsynced, false))
+		r = sys_syncfs(receiver->place);
+	return r < 0 ? err_set(err, err_of_destination(r), r, "syncfs",
+			       "the directories are not safely stored")
+		     : 0;
+}
+
+/* ------------------------------ one file ----------------------------------------------- */
+
+static int commit_one(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+{
+	struct session *session = receiver->session;
+	struct commit commit = {
+		.parent = arrival->parent_fd,
+		.name = arrival->name,
+		.name_length = strlen(arrival->name),
+		.mode = arrival->mode,
+		.mtime_s = arrival->mtime_s,
+		.mtime_ns = arrival->mtime_ns,
+		.no_clobber = arrival->no_clobber,
+		.durability = (enum zh_durability)session->setup.durability,
+		.drop_cache = session->setup.cache == ZH_CACHE_DROP,
+	};
+	int r = commit_file(&receiver->staging, &arrival->partial, &commit, err);
+
+	if (r == 0)
+		session_note_cache(session, 0, arrival->partial.cached_bytes);
+	return r;
+}
+
+/* It was there all along; its times and mode may have been others. */
+static int keep_in_place(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+{
+	int fd = arrival->proof->fd;
+	struct timespec times[2] = {
+		{ .tv_nsec = UTIME_OMIT },
+		{ .tv_sec = arrival->mtime_s, .tv_nsec = arrival->mtime_ns },
+	};
+	int r = sys_fchmod(fd, arrival->mode & 0777 & ~(mode_t)receiver->staging.umask);
+
+	if (r == 0)
+		r = sys_futimens(fd, times);
+	if (r < 0)
+		return err_set(err, err_of_destination(r), r, "set attributes",
+			"mode and times cannot be set");
+	atomic_store(&receiver->names_unsynced, true);
+	return 0;
+}
+
+/* Roots compared, committed, acknowledged. Errors of the connection only. */
+static int finish_file(struct receiver *receiver, struct arrival *arrival)
+{
+	struct session *session = receiver->session;
+	struct digest mine = leaf_root(&arrival->sum, arrival->size);
+	uint64_t start = clock_now_ns();
+	struct zh_error error;
+	int r = 0;
+
+	err_init(&error);
+	if (!digest_equal(&mine, &arrival->end.root))
+		r = err_set(&error, ZH_VERIFY, EBADMSG, "verify",
+			"what arrived is not what the sender read");
+	else if (!arrival->discard)
+		r = arrival->in_place ? keep_in_place(receiver, arrival, &error)
+				      : commit_one(receiver, arrival, &error);
+	if (r == 0)
+		r = sync_names(receiver, &error);
+	atomic_fetch_add(&session->disk_ns, clock_now_ns() - start);
+	return r < 0 ? arrival_fail(receiver, arrival, &error, true)
+		     : acknowledge(receiver, arrival);
+}
+
+/* ------------------------------ packs -------------------------------------------------- */
+
+static int gather_pack(struct settler *settler, struct arrival *arrival)
+{
+	struct receiver *receiver = settler->receiver;
+	struct digest mine = leaf_root(&arrival->sum, arrival->size);
+	struct zh_error error;
+	int r;
+
+	if (!digest_equal(&mine, &arrival->end.root)) {
+		err_init(&error);
+		(void)err_set(&error, ZH_VERIFY, 0, "verify",
+			"what arrived is not what the sender read");
+		return arrival_fail(receiver, arrival, &error, true);
+	}
+	r = arrival->pack->written ? 0 : receive_members(receiver, arrival, NULL);
+	if (r == 0 && settler->packs == settler->cap) {
+		size_t cap = settler->cap + 64;
+		struct arrival **grown = reallocarray(settler->pack, cap, sizeof(*grown));
+		if (!grown)
+			return session_failf(
+				receiver->session, ZH_INTERNAL, ENOMEM, "commit", "no memory");
+		settler->pack = grown;
+		settler->cap = cap;
+	}
+	if (r == 0) {
+		(void)pthread_mutex_lock(&receiver->session->lock);
+		arrival->users++;
+		(void)pthread_mutex_unlock(&receiver->session->lock);
+		settler->pack[settler->packs++] = arrival;
+	}
+	return r;
+}
+
+/* Commits the staged members of all packs in one go. */
+static int commit_members(struct settler *settler)
+{
+	struct receiver *receiver = settler->receiver;
+	struct batch_file **file;
+	size_t count = 0;
+
+	for (size_t i = 0; i < settler->packs; i++)
+		count += settler->pack[i]->pack->count;
+	file = calloc(count + 1, sizeof(*file));
+	if (!file)
+		return session_failf(receiver->session, ZH_INTERNAL, ENOMEM, "commit", "no memory");
+	count = 0;
+	for (size_t i = 0; i < settler->packs; i++) {
+		struct arriving_pack *pack = settler->pack[i]->pack;
+		for (size_t k = 0; k < pack->count; k++)
+			if (pack->file[k].staged)
+				file[count++] = &pack->file[k];
+	}
+	if (count > 0)
+		batch_commit(receiver->batch, file, count,
+			(enum zh_durability)receiver->session->setup.durability);
+	free(file);
+	return 0;
+}
+
+static int finish_pack(struct receiver *receiver, struct arrival *arrival, const struct zh_error *all)
+{
+	struct arriving_pack *pack = arrival->pack;
+	int r = 0;
+
+	if (err_is_set(all))
+		return arrival_fail(receiver, arrival, all, true);
+	for (size_t i = 0; i < pack->count && r == 0; i++)
+		if (pack->file[i].error)
+			r = arrival_fail_member(receiver, arrival, i, pack->file[i].error, true);
+	return r < 0 ? r : acknowledge(receiver, arrival);
+}
+
+static void release_arrival(struct receiver *receiver, struct arrival *arrival)
+{
+	arrival_release(receiver, arrival, 1, 0);
+	IGNORE(receiver_extend_credit(receiver)); /* it has failed the session */
+}
+
+static void commit_packs(struct settler *settler)
+{
+	struct receiver *receiver = settler->receiver;
+	uint64_t start = clock_now_ns();
+	struct zh_error error;
+	int r;
+
+	if (settler->packs == 0)
+		return;
+	err_init(&error);
+	r = commit_members(settler);
+	if (r == 0)
+		(void)sync_names(receiver, &error);
+	atomic_fetch_add(&receiver->session->disk_ns, clock_now_ns() - start);
+	for (size_t i = 0; i < settler->packs; i++) {
+		if (r == 0)
+			r = finish_pack(receiver, settler->pack[i], &error);
+		release_arrival(receiver, settler->pack[i]);
+	}
+	settler->packs = 0;
+}
+
+/* ------------------------------ proofs ------------------------------------------------- */
+
+static bool is_asked(const struct proof *proof, uint64_t index)
+{
+	return proof->asked[index / 8] & 1u << index % 8;
+}
+
+/* Compares up to PROOF_LEAVES leaves from first on. Returns how many were looked at. */
+static size_t compare_leaves(struct settler *settler, struct arrival *arrival, uint64_t first)
+{
+	const struct proof *proof = arrival->proof;
+	struct digest mine[PROOF_LEAVES];
+	uint64_t leaves = leaf_count(arrival->size);
+	int fd = proof->fd >= 0 ? proof->fd : arrival->partial.fd;
+	size_t count = 1;
+	int r;
+
+	if (!is_asked(proof, first))
+		return 1;
+	while (count < PROOF_LEAVES && first + count < leaves && is_asked(proof, first + count))
+		count++;
+	struct zh_extent extent = { first * LEAF_BYTES, count * LEAF_BYTES };
+	extent.length = min_u64(extent.length, arrival->size - extent.offset);
+	r = digester_read(&settler->digester, fd, extent, mine);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		if (digest_equal(&mine[i], &proof->claimed[first + i]))
+			arrival_set_had(arrival, first + i, true);
+	return count; /* what cannot be read is sent again */
+}
+
+/* NEED holds so many ranges: the last one goes to the end. */
+static void bound_ranges(struct arrival *arrival)
+{
+	uint64_t leaves = leaf_count(arrival->size);
+	size_t ranges = 0;
+	bool open = false;
+
+	for (uint64_t i = 0; i < leaves; i++) {
+		bool lacks = !arrival_has(arrival, i) || ranges == WIRE_RANGES_MAX;
+		if (lacks)
+			arrival_set_had(arrival, i, false);
+		ranges += lacks && !open;
+		open = lacks;
+	}
+}
+
+/* What the sum and the count are after a proof. */
+static uint64_t count_proved(struct receiver *receiver, struct arrival *arrival)
+{
+	bool full = receiver->session->setup.verify == ZH_VERIFY_FULL;
+	uint64_t leaves = leaf_count(arrival->size), lacking = 0;
+
+	for (uint64_t i = 0; i < leaves; i++) {
+		if (!arrival_has(arrival, i))
+			lacking++;
+		else if (full)
+			leaf_sum_add(&arrival->sum, i, &arrival->proof->claimed[i]);
+	}
+	return lacking;
+}
+
+static int prove_file(struct settler *settler, struct arrival *arrival)
+{
+	struct receiver *receiver = settler->receiver;
+	struct session *session = receiver->session;
+	uint64_t leaves = leaf_count(arrival->size), lacking;
+	struct zh_error error;
+	int r = 0;
+
+	for (uint64_t i = 0; i < leaves;)
+		i += compare_leaves(settler, arrival, i);
+	err_init(&error);
+	bound_ranges(arrival);
+	(void)pthread_mutex_lock(&session->lock);
+	lacking = count_proved(receiver, arrival);
+	arrival->in_place = arrival->proof->fd >= 0 && lacking == 0;
+	(void)pthread_mutex_unlock(&session->lock);
+	if (arrival->proof->fd >= 0 && lacking > 0) {
+		/* what has the name is another file: all of it is sent, into a partial */
+		memset(arrival->have, 0, leaves / 8 + 1);
+		arrival->sum = (struct leaf_sum){ 0 };
+		lacking = leaves;
+		r = arrival_open_partial(receiver, arrival, false, &error);
+	}
+	if (r < 0)
+		return arrival_fail(receiver, arrival, &error, true);
+	arrival->leaves_left = lacking;
+	return arrival_send_need(receiver, arrival, 0);
+}
+
+/* The file that has a member's name: is it what the sender has? */
+static bool member_is_there(struct settler *settler, struct arrival *arrival, size_t index)
+{
+	struct receiver *receiver = settler->receiver;
+	const struct wire_member *member = &arrival->pack->member[index];
+	struct digest mine;
+	int dir, fd, r;
+
+	if (dirs_get(receiver->dirs, member->parent, &dir) < 0)
+		return false;
+	fd = root_open_inside(dir, member->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	dirs_put(receiver->dirs, member->parent);
+	if (fd < 0)
+		return false;
+	if (member->size == 0) {
+		mine = digest_of("", 0);
+		r = 0;
+	} else {
+		r = digester_read(&settler->digester, fd,
+			(struct zh_extent){ 0, member->size }, &mine);
+	}
+	sys_close(fd);
+	return r == 0 && digest_equal(&mine, &arrival->proof->claimed[index]);
+}
+
+static int prove_pack(struct settler *settler, struct arrival *arrival)
+{
+	struct receiver *receiver = settler->receiver;
+	struct session *session = receiver->session;
+	struct arriving_pack *pack = arrival->pack;
+
+	for (size_t i = 0; i < pack->count; i++) {
+		if (!is_asked(arrival->proof, i))
+			continue;
+		bool there = member_is_there(settler, arrival, i);
+		(void)pthread_mutex_lock(&session->lock);
+		if (there)
+			atomic_store(&receiver->names_unsynced, true);
+		else if (!(pack->state[i] & MEMBER_FAILED))
+			pack->state[i] |= MEMBER_WANTED;
+		(void)pthread_mutex_unlock(&session->lock);
+	}
+	return arrival_need_pack(receiver, arrival, 0);
+}
+
+/* ------------------------------ directories -------------------------------------------- */
+
+static int leave_directory(struct receiver *receiver, const struct leave *leave)
+{
+	struct timespec times[2] = {
+		{ .tv_nsec = UTIME_OMIT },
+		{ .tv_sec = leave->attributes.mtime_s, .tv_nsec = leave->attributes.mtime_ns },
+	};
+	struct zh_error error;
+	char path[1024];
+	int fd, r;
+
+	r = dirs_get(receiver->dirs, leave->id, &fd);
+	if (r == 0) {
+		r = sys_fchmod(
+			fd, leave->attributes.mode & 0777 & ~(mode_t)receiver->staging.umask);
+		if (r == 0)
+			r = sys_futimens(fd, times);
+		dirs_put(receiver->dirs, leave->id);
+	}
+	atomic_store(&receiver->names_unsynced, true);
+	if (r < 0) {
+		err_init(&error);
+		(void)err_set(&error, err_of_destination(r), r, "set attributes",
+			"mode and times of the directory cannot be set");
+		(void)dirs_path(receiver->dirs, leave->id, path, sizeof(path));
+		session_file_failed(receiver->session, path, strlen(path), &error);
+	}
+	dirs_forget(receiver->dirs, leave->id);
+	return r < 0 ? session_send_dir_err(receiver->session, leave->id, &error) : 0;
+}
+
+/* ------------------------------ the thread --------------------------------------------- */
+
+static void do_job(struct settler *settler, struct job *job)
+{
+	struct receiver *receiver = settler->receiver;
+	struct arrival *arrival = (struct arrival *)job;
+	enum job_kind kind = job->kind;
+
+	job->kind = JOB_NONE;
+	if (kind == JOB_LEAVE) {
+		IGNORE(leave_directory(receiver, (struct leave *)job)); /* has failed the session */
+		free(job);
+		return;
+	}
+	if (kind == JOB_PROVE)
+		IGNORE(arrival->pack ? prove_pack(settler, arrival)
+				     : prove_file(settler, arrival)); /* likewise */
+	else if (arrival->pack && !arrival->discard)
+		IGNORE(gather_pack(settler, arrival)); /* likewise */
+	else
+		IGNORE(finish_file(receiver, arrival)); /* likewise */
+	release_arrival(receiver, arrival);
+}
+
+static void drop_job(struct receiver *receiver, struct job *job)
+{
+	if (job->kind == JOB_LEAVE)
+		free(job);
+	else
+		arrival_release(receiver, (struct arrival *)job, 1, 0);
+}
+
+static void do_jobs(struct settler *settler, struct job *job)
+{
+	struct receiver *receiver = settler->receiver;
+	struct session *session = receiver->session;
+
+	while (job) {
+		struct job *next = job->next;
+		(void)pthread_mutex_lock(&session->lock);
+		bool aborted = session->aborted;
+		(void)pthread_mutex_unlock(&session->lock);
+		if (aborted)
+			drop_job(receiver, job);
+		else
+			do_job(settler, job);
+		job = next;
+	}
+	commit_packs(settler);
+}
+
+static void *settler_main(void *argument)
+{
+	struct settler settler = { .receiver = argument };
+	struct receiver *receiver = settler.receiver;
+	struct session *session = receiver->session;
+
+	if (digester_init(&settler.digester) < 0)
+		(void)session_failf(session, ZH_INTERNAL, ENOMEM, "commit", "no memory");
+	(void)pthread_mutex_lock(&session->lock);
+	while (receiver->queue_head || !receiver->settler_ends) {
+		struct job *jobs = receiver->queue_head;
+		if (!jobs) {
+			(void)pthread_cond_wait(&receiver->jobs, &session->lock);
+			continue;
+		}
+		receiver->queue_head = receiver->queue_tail = NULL;
+		(void)pthread_mutex_unlock(&session->lock);
+		do_jobs(&settler, jobs);
+		(void)pthread_mutex_lock(&session->lock);
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	digester_fini(&settler.digester);
+	free(settler.pack);
+	return NULL;
+}
+
+int settler_start(struct receiver *receiver)
+{
+	return -pthread_create(&receiver->settler, NULL, settler_main, receiver);
+}
+
+void settler_stop(struct receiver *receiver)
+{
+	struct session *session = receiver->session;
+
+	(void)pthread_mutex_lock(&session->lock);
+	receiver->settler_ends = true;
+	(void)pthread_cond_broadcast(&receiver->jobs);
+	(void)pthread_mutex_unlock(&session->lock);
+	(void)pthread_join(receiver->settler, NULL);
+}
