@@ -314,6 +314,17 @@ int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align
 	return 0;
 }
 
+int sys_seek(int fd, uint64_t offset, int whence, uint64_t *ret_offset)
+{
+	size_t no_length = 0;
+	ssize_t r = CALL_LENGTH(SYS_SEEK, no_length, lseek(fd, (off_t)offset, whence));
+
+	if (r < 0)
+		return (int)r;
+	*ret_offset = (uint64_t)r;
+	return 0;
+}
+
 int sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length)
 {
 	return CALL(SYS_FALLOCATE, fallocate(fd, mode, (off_t)offset, (off_t)length));

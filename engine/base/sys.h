@@ -63,7 +63,8 @@ struct iovec;
 	X(IOCTL, "ioctl")                \
 	X(MMAP, "mmap")                  \
 	X(CACHESTAT, "cachestat")        \
-	X(PWRITEV2, "pwritev2")
+	X(PWRITEV2, "pwritev2")          \
+	X(SEEK, "lseek")
 
 #define SYS_ENUM(name, text) SYS_##name,
 enum sys_call { SYS_CALLS(SYS_ENUM) SYS_CALL_COUNT };
@@ -103,6 +104,8 @@ int sys_fstat(int fd, struct stat *ret_stat) must_check;
 int sys_fstatat(int dir, const char *name, struct stat *ret_stat, int flags) must_check;
 int sys_fstatfs(int fd, struct statfs *ret_statfs) must_check;
 int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align) must_check;
+/* SEEK_DATA or SEEK_HOLE; the file's own offset means nothing to us */
+int sys_seek(int fd, uint64_t offset, int whence, uint64_t *ret_offset) must_check;
 int sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length) must_check;
 int sys_ftruncate(int fd, uint64_t length) must_check;
 int sys_fsync(int fd) must_check;

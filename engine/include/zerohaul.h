@@ -306,11 +306,21 @@ enum zh_durability { ZH_DURABLE_FULL = 0, ZH_DURABLE_FILE = 1, ZH_DURABLE_NONE =
 enum {
 	ZH_INSECURE = 1u << 8,   /* no key: loopback peers only */
 	ZH_NO_CLOBBER = 1u << 9, /* never replace an existing file */
+	ZH_RECURSIVE = 1u << 10, /* sources may be directories */
+	ZH_LINKS = 1u << 11,     /* symbolic links in them are carried as such, never followed */
+	ZH_OWNER = 1u << 12,     /* owner and group are kept, by number; for root */
 };
+
+/*
+ * What is done about a file that is there already. PROVE: with the size and time of the source it is
+ * compared by digest, and sent only where it differs. TRUST: then it is taken for the same. DIGEST:
+ * compared by digest whatever its time, if it has the size.
+ */
+enum zh_existing { ZH_EXISTING_PROVE = 0, ZH_EXISTING_TRUST = 1, ZH_EXISTING_DIGEST = 2 };
 
 struct zh_transfer_options {
 	uint32_t size;
-	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_INSECURE, ZH_NO_CLOBBER */
+	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_INSECURE, ZH_NO_CLOBBER, ZH_RECURSIVE, ... */
 	uint32_t direction;   /* enum zh_direction */
 	uint32_t verify;      /* enum zh_verify */
 	uint32_t durability;  /* enum zh_durability */
@@ -325,6 +335,8 @@ struct zh_transfer_options {
 	const char *strategy;    /* of the sending side; NULL: the plan chooses */
 	const char *receive_strategy;
 	struct zh_sockopts sock; /* for the data connections, on both sides */
+	uint32_t existing;       /* enum zh_existing */
+	uint32_t pad;
 };
 
 static inline struct zh_transfer_options zh_transfer_options_default(void)
@@ -379,6 +391,12 @@ struct zh_report {
 	struct zh_side_report receiver;
 	struct zh_plan send_plan; /* of the largest file this side planned; strategy "" if none */
 	struct zh_plan receive_plan;
+	uint32_t files_skipped; /* were there already, proven or trusted */
+	uint32_t directories;
+	uint32_t hard_links;      /* files that had other names, too: sent as files of their own */
+	uint32_t links_skipped;   /* symbolic links that were not carried */
+	uint32_t special_skipped; /* FIFOs, sockets, devices */
+	uint32_t pad2;
 	char limited_by[32]; /* "source disk", "sender CPU", "send buffer", "network", ... */
 	char limit_evidence[160];
 };
@@ -400,6 +418,14 @@ ZH_API ZH_MUST_CHECK int zh_transfer_new(
 	const struct zh_transfer_options *options, struct zh_transfer **ret_transfer);
 /* Add a source: a local path (push) or a path under the server's root (pull). Before run. */
 ZH_API ZH_MUST_CHECK int zh_transfer_add(struct zh_transfer *transfer, const char *source);
+/*
+ * Add a rule for what of directories is taken or left out (exclude not 0); the first rule that
+ * matches decides, and what none matches is taken. Without "/" a pattern is matched with the name at
+ * any depth, with one with the path below the source; "*" and "?" do not match "/", "**" does; a
+ * trailing "/" restricts it to directories. Before run. -EINVAL: no pattern.
+ */
+ZH_API ZH_MUST_CHECK int zh_transfer_rule(
+	struct zh_transfer *transfer, const char *pattern, int exclude);
 /* Returns an enum zh_outcome. ZH_OK: every file is acknowledged at the durability asked for. */
 ZH_API ZH_MUST_CHECK int zh_transfer_run(struct zh_transfer *transfer);
 ZH_API void zh_transfer_progress(

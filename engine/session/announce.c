@@ -193,10 +193,32 @@ static int announce_file(struct sender *sender, struct folder *folder, const cha
 	(void)pthread_mutex_lock(&session->lock);
 	departure->folder = folder;
 	departure->size = departure->source.size;
+	departure->unnamed = r < 0;
 	(void)pthread_mutex_unlock(&session->lock);
 	if (r < 0)
 		return departure_fail(sender, departure, &error, true);
 	return send_file(sender, departure);
+}
+
+/* What cannot even be looked at uses up an id, too: the receiver hears of it. folder is not held. */
+static int announce_failure(struct sender *sender, struct folder *folder, const char *name,
+	const struct zh_error *error)
+{
+	struct session *session = sender->session;
+	struct departure *departure;
+
+	atomic_fetch_add(&session->files_known, 1);
+	departure = begin(sender, NULL);
+	if (!departure)
+		return -ECANCELED;
+	departure->name = strdup(name);
+	(void)pthread_mutex_lock(&session->lock);
+	departure->folder = folder;
+	departure->unnamed = departure->name != NULL;
+	if (folder)
+		folder->users++;
+	(void)pthread_mutex_unlock(&session->lock);
+	return departure_fail(sender, departure, error, true);
 }
 
 /* ------------------------------ packs -------------------------------------------------- */
@@ -435,15 +457,6 @@ static int walk_file(struct announcing *announcing, const struct walk_entry *ent
 	return announced;
 }
 
-static void walk_failed(struct announcing *announcing, const struct walk_entry *entry)
-{
-	char path[1024];
-
-	folder_path(announcing->current, entry->name[0] ? entry->name : NULL, path, sizeof(path));
-	atomic_fetch_add(&announcing->sender->session->files_known, 1);
-	session_file_failed(announcing->sender->session, path, strlen(path), &entry->error);
-}
-
 static int walk_entry(
 	struct announcing *announcing, struct walk *walk, const struct walk_entry *entry)
 {
@@ -470,8 +483,7 @@ static int walk_entry(
 		atomic_fetch_add(&session->special_skipped, 1);
 		return 0;
 	default:
-		walk_failed(announcing, entry);
-		return 0;
+		return announce_failure(sender, folder, entry->name, &entry->error);
 	}
 }
 
@@ -577,9 +589,7 @@ static int announce_origin(struct announcing *announcing, const struct origin *o
 		(void)err_set(&error, ZH_SRC_IO, r, "open source", "cannot be examined");
 		sys_close(fd);
 	}
-	atomic_fetch_add(&session->files_known, 1);
-	session_file_failed(session, origin->path, strlen(origin->path), &error);
-	return 0;
+	return announce_failure(sender, NULL, origin->path, &error);
 }
 
 static void *announcer_main(void *argument)

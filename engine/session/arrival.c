@@ -2,6 +2,8 @@
 /* arrival.c - see arrival.h. */
 #include "session/arrival.h"
 
+#include "base/clock.h"
+
 #include <errno.h>
 
 #define CREDIT_STEP (WINDOW / 4)
@@ -103,6 +105,38 @@ void receiver_path(
 	ret_path[length + name_length] = '\0';
 }
 
+int arrival_open_partial(
+	struct receiver *receiver, struct arrival *arrival, bool keep, struct zh_error *err)
+{
+	struct staging_key key = {
+		.name = arrival->name,
+		.name_length = strlen(arrival->name),
+		.size = arrival->size,
+		.mtime_s = arrival->mtime_s,
+		.mtime_ns = arrival->mtime_ns,
+		.keep = keep,
+	};
+	uint64_t start = clock_now_ns();
+	int r = dirs_identity(
+		receiver->dirs, arrival->parent, &key.parent_device, &key.parent_inode);
+
+	CHECK(r == 0); /* its directory is held */
+	r = partial_open(&receiver->staging, &key, &arrival->partial, err);
+	atomic_fetch_add(&receiver->session->disk_ns, clock_now_ns() - start);
+	return r;
+}
+
+int arrival_plan(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+{
+	int r = session_plan(
+		receiver->session, arrival->partial.fd, arrival->size, arrival->plan);
+
+	if (r < 0)
+		return err_set(err, r == -EINVAL ? ZH_CONFIG : ZH_DST_IO, r, "plan",
+			"the receive strategy cannot be used: %s", arrival->plan->reason);
+	return 0;
+}
+
 int receiver_extend_credit(struct receiver *receiver)
 {
 	struct session *session = receiver->session;
@@ -200,7 +234,7 @@ void arrival_queue_if_complete(struct receiver *receiver, struct arrival *arriva
 	receiver_queue(receiver, &arrival->job, JOB_COMMIT);
 }
 
-static bool leaf_is_had(const struct arrival *arrival, uint64_t leaf)
+bool arrival_has(const struct arrival *arrival, uint64_t leaf)
 {
 	return arrival->have[leaf / 8] & 1u << leaf % 8;
 }
@@ -215,7 +249,7 @@ static size_t lacking(const struct arrival *arrival, struct zh_extent *ret_range
 	bool open = false;
 
 	for (uint64_t i = 0; i < units; i++) {
-		bool lacks = pack ? pack->state[i] & MEMBER_WANTED : !leaf_is_had(arrival, i);
+		bool lacks = pack ? pack->state[i] & MEMBER_WANTED : !arrival_has(arrival, i);
 		if (lacks && !open)
 			ret_range[count++] = (struct zh_extent){ i * unit, 0 };
 		if (lacks)
@@ -225,6 +259,21 @@ static size_t lacking(const struct arrival *arrival, struct zh_extent *ret_range
 	if (!pack && open)
 		ret_range[count - 1].length = arrival->size - ret_range[count - 1].offset;
 	return count;
+}
+
+int arrival_need_pack(struct receiver *receiver, struct arrival *arrival, uint8_t flags)
+{
+	struct session *session = receiver->session;
+	const struct arriving_pack *pack = arrival->pack;
+
+	(void)pthread_mutex_lock(&session->lock);
+	arrival->size = 0;
+	for (size_t i = 0; i < pack->count; i++)
+		if (pack->state[i] & MEMBER_WANTED)
+			arrival->size += pack->member[i].size;
+	arrival->leaves_left = leaf_count(arrival->size);
+	(void)pthread_mutex_unlock(&session->lock);
+	return arrival_send_need(receiver, arrival, flags);
 }
 
 int arrival_send_need(struct receiver *receiver, struct arrival *arrival, uint8_t flags)
@@ -280,7 +329,7 @@ struct arrival *arrival_claim(struct receiver *receiver, const struct frame *dat
 		       data->offset + data->length == arrival->size);
 	*ret_store = fits && arrival->state == ARRIVAL_RECEIVING;
 	for (uint64_t i = 0; *ret_store && i < count; i++)
-		if (leaf_is_had(arrival, first + i))
+		if (arrival_has(arrival, first + i))
 			fits = *ret_store = false; /* twice */
 	for (uint64_t i = 0; *ret_store && i < count; i++)
 		arrival_set_had(arrival, first + i, true);

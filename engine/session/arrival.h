@@ -160,6 +160,17 @@ int arrival_send_need(struct receiver *receiver, struct arrival *arrival, uint8_
  */
 struct arrival *arrival_claim(struct receiver *receiver, const struct frame *data, bool *ret_store);
 void arrival_set_had(struct arrival *arrival, uint64_t leaf, bool had); /* locked */
+bool arrival_has(const struct arrival *arrival, uint64_t leaf);        /* locked */
+/*
+ * Opens the partial; keep: what an earlier transfer of the same file has left in it is kept
+ * (partial.kept). Fills err.
+ */
+int arrival_open_partial(
+	struct receiver *receiver, struct arrival *arrival, bool keep, struct zh_error *err) must_check;
+/* How its bytes will come in. Fills err. */
+int arrival_plan(struct receiver *receiver, struct arrival *arrival, struct zh_error *err) must_check;
+/* Size of what is wanted of a pack, and NEED for it. */
+int arrival_need_pack(struct receiver *receiver, struct arrival *arrival, uint8_t flags);
 /* Frames of an arrival are over, and so many of its leaves are right and settled. */
 void arrival_release(
 	struct receiver *receiver, struct arrival *arrival, uint32_t frames, uint64_t leaves);
@@ -169,6 +180,9 @@ int receiver_extend_credit(struct receiver *receiver);
 
 /* The members of a pack whose bytes have come, or that have none: to staging. */
 int receive_members(struct receiver *receiver, struct arrival *arrival, const uint8_t *bytes);
+
+/* Directories made, and files found: on stable storage, if that is asked for. settle.c */
+int receiver_sync_names(struct receiver *receiver, struct zh_error *err) must_check;
 
 /* settle.c: the thread that compares what is there with proofs, commits and acknowledges. */
 int settler_start(struct receiver *receiver) must_check;

@@ -6,6 +6,7 @@
 #include "move/plan.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 /* Of a path in a message; longer ones lose their beginning. */
 #define PATH_SHOWN 1024
@@ -214,6 +215,22 @@ static void record_pack_failure(
 			record_failure(sender, pack->folder[i], member.name, error);
 }
 
+/* The receiver hears of a name that it does not know otherwise. */
+static int tell_failure(
+	struct sender *sender, const struct departure *departure, const struct zh_error *error)
+{
+	struct zh_error told = *error;
+	char path[PATH_SHOWN];
+	char name[128];
+
+	if (departure->unnamed) {
+		folder_path(departure->folder, departure->name, path, sizeof(path));
+		zh_escape(path, strlen(path), name, sizeof(name));
+		(void)snprintf(told.text, sizeof(told.text), "%.120s: %.120s", name, error->text);
+	}
+	return session_send_err(sender->session, departure->id, 0, &told);
+}
+
 int departure_fail(struct sender *sender, struct departure *departure,
 	const struct zh_error *error, bool tell)
 {
@@ -235,7 +252,7 @@ int departure_fail(struct sender *sender, struct departure *departure,
 	else
 		record_failure(sender, departure->folder, departure->name, error);
 	if (tell)
-		r = session_send_err(session, departure->id, 0, error);
+		r = tell_failure(sender, departure, error);
 	(void)pthread_mutex_lock(&session->lock);
 	departure->frames--;
 	departure_shed(departure);

@@ -25,6 +25,7 @@ struct stream_work {
 	uint64_t file_id;         /* its id: the struct may be gone */
 	uint64_t settling_leaves; /* right, but perhaps still on their way to the disk */
 	uint32_t settling_frames; /* that hold on to the arrival until then */
+	struct buffer buffer;     /* of packs */
 };
 
 static int fail_write(struct receiver *receiver, struct arrival *arrival, int r)
@@ -154,6 +155,51 @@ static int take_data(struct stream_work *work, struct arrival *arrival, const st
 	return 0;
 }
 
+/* The bytes of a pack, into memory; they are written once they are known to be right. */
+static int take_pack(struct stream_work *work, const struct frame *data, bool store, bool digest)
+{
+	int r;
+
+	if (!store)
+		return channel_skip(work->channel, data->length);
+	r = buffer_reserve(&work->buffer, LIMIT_PACK_BYTES);
+	if (r == 0)
+		r = channel_recv_memory(work->channel, work->buffer.memory, data->length);
+	if (r < 0)
+		return r;
+	work->channel->stats.bytes += data->length;
+	if (digest) {
+		work->mine[0] = digest_of(work->buffer.memory, data->length);
+		work->run.total += data->length;
+	}
+	return 0;
+}
+
+int receive_members(struct receiver *receiver, struct arrival *arrival, const uint8_t *bytes)
+{
+	struct session *session = receiver->session;
+	struct arriving_pack *pack = arrival->pack;
+	struct zh_error error;
+	int r = 0;
+
+	for (size_t i = 0; i < pack->count && r == 0; i++) {
+		const struct wire_member *member = &pack->member[i];
+		(void)pthread_mutex_lock(&session->lock);
+		uint8_t state = pack->state[i];
+		(void)pthread_mutex_unlock(&session->lock);
+		if (!(state & MEMBER_WANTED))
+			continue;
+		err_init(&error);
+		if (!(state & MEMBER_FAILED) &&
+			batch_write(receiver->batch, &pack->file[i], bytes, member->size, &error) <
+				0)
+			r = arrival_fail_member(receiver, arrival, i, &error, true);
+		bytes += member->size;
+	}
+	pack->written = true;
+	return r;
+}
+
 /* Reads the SUM that follows. *ret_void: the reason if the sender takes the frame back. */
 static int take_sum(
 	struct stream_work *work, const struct frame *data, bool digest, enum zh_outcome *ret_void)
@@ -271,7 +317,10 @@ static int one_frame(struct stream_work *work, const struct frame *data)
 	if (!arrival)
 		return session_failf(
 			session, ZH_PROTO, 0, "data connection", "DATA for what was not asked for");
-	r = take_data(work, arrival, data, store, digest, &file_error);
+	bool pack = arrival->pack != NULL;
+	file_error = 0;
+	r = pack ? take_pack(work, data, store && !arrival->discard, digest)
+		 : take_data(work, arrival, data, store, digest, &file_error);
 	if (r < 0)
 		return session_fail_link(session, r, "data connection");
 	atomic_fetch_add(&session->bytes_moved, data->length);
@@ -285,6 +334,12 @@ static int one_frame(struct stream_work *work, const struct frame *data)
 	else if (voided != ZH_OK)
 		(void)err_set(&error, voided, 0, "receive", "the source failed while it was sent");
 	if (store && file_error == 0 && voided == ZH_OK) {
+		if (pack && !arrival->discard &&
+			(!digest || digest_equal(&work->mine[0], &work->claimed[0])) &&
+			receive_members(receiver, arrival, work->buffer.memory) < 0)
+			return -ECANCELED;
+		work->file = arrival;
+		work->file_id = data->id;
 		work->settling_frames++;
 		return judge(work, arrival, data, digest);
 	}
@@ -320,6 +375,7 @@ int receive_stream(struct session *session, struct link *link, struct channel *c
 	if (work) {
 		leaf_run_fini(&work->run);
 		digester_fini(&work->digester);
+		buffer_free(&work->buffer);
 	}
 	free(work);
 	return r < 0 ? r : 0;

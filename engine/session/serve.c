@@ -11,6 +11,8 @@
 #include <errno.h>
 #include <stdio.h>
 
+#define RULES_MOST 4096 /* of one pull */
+
 struct served {
 	const struct serve *serve;
 	struct session session;
@@ -18,6 +20,7 @@ struct served {
 	struct receiver *receiver;
 	int place;       /* directory that files go to; owned unless it is the root */
 	uint32_t wanted; /* sources of a pull so far */
+	uint32_t rules;
 };
 
 int serve_pass(int socket, int fd, const struct passed_hello *hello)
@@ -204,7 +207,7 @@ static int place_source(struct served *served, const struct wire_path *path, str
 	enum root_kind *ret_kind, uint64_t *ret_size)
 {
 	int root = served->serve->root;
-	char name[LIMIT_NAME_BYTES + 1];
+	char name[LIMIT_NAME_BYTES + 1] = "";
 	int directory;
 	int r = walk_to_parent(root, path, &directory, name);
 
@@ -219,7 +222,7 @@ static int place_source(struct served *served, const struct wire_path *path, str
 		return err_set(err, err_of_source(r), r, "open source", "cannot look");
 	if (*ret_kind == ROOT_ABSENT)
 		return err_set(err, ZH_SRC_GONE, ENOENT, "open source", "the source");
-	if (*ret_kind == ROOT_DIRECTORY)
+	if (*ret_kind == ROOT_DIRECTORY && !(served->session.setup.tree & TREE_RECURSIVE))
 		return err_set(err, ZH_USAGE, EISDIR, "open source", "the source");
 	if (*ret_kind == ROOT_OTHER)
 		return err_set(err, ZH_USAGE, 0, "open source",
@@ -259,6 +262,25 @@ static int answer_want(struct served *served, const struct frame *want)
 	return (want->flags & WANT_LAST) != 0;
 }
 
+static int take_rule(struct served *served, const struct frame *frame)
+{
+	struct session *session = &served->session;
+	char pattern[WIRE_RULE_BYTES_MAX + 1];
+	int r = wire_parse_rule(
+		session->control.payload, frame->length, pattern);
+
+	if (r < 0 || !served->sender || served->wanted > 0)
+		return session_failf(session, ZH_PROTO, 0, "RULE", "malformed, or too late");
+	r = served->rules++ >= RULES_MOST
+		    ? -ENOSPC
+		    : sender_rule(served->sender, pattern, frame->flags & RULE_EXCLUDE);
+	if (r == -EINVAL)
+		return session_failf(session, ZH_USAGE, 0, "RULE", "no pattern: '%.100s'", pattern);
+	if (r < 0)
+		return session_failf(session, ZH_LIMIT, -r, "RULE", "too many patterns");
+	return 0;
+}
+
 /* 1: the client has said BYE, and that was all. */
 static int placing(struct served *served)
 {
@@ -285,6 +307,9 @@ static int placing(struct served *served)
 			return r < 0 ? r : 1;
 		case FRAME_WANT:
 			r = answer_want(served, &frame);
+			break;
+		case FRAME_RULE:
+			r = take_rule(served, &frame);
 			break;
 		default:
 			return session_failf(session, ZH_PROTO, 0, "control connection",
@@ -352,8 +377,6 @@ static int serve_all(struct served *served)
 	r = placing(served);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	if (served->sender)
-		sender_no_more(served->sender);
 	session->state = SESSION_OPEN;
 	return session_run(session, served->serve->listener, on_listener);
 }

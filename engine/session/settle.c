@@ -64,7 +64,7 @@ static int acknowledge(struct receiver *receiver, struct arrival *arrival)
  * A name is durable when the directories above it are. Those made in this session, and files that
  * were found and not written, are synced by this before anything in them is acknowledged.
  */
-static int sync_names(struct receiver *receiver, struct zh_error *err)
+int receiver_sync_names(struct receiver *receiver, struct zh_error *err)
 {
 	int r = 0;
 
@@ -135,7 +135,7 @@ static int finish_file(struct receiver *receiver, struct arrival *arrival)
 		r = arrival->in_place ? keep_in_place(receiver, arrival, &error)
 				      : commit_one(receiver, arrival, &error);
 	if (r == 0)
-		r = sync_names(receiver, &error);
+		r = receiver_sync_names(receiver, &error);
 	atomic_fetch_add(&session->disk_ns, clock_now_ns() - start);
 	return r < 0 ? arrival_fail(receiver, arrival, &error, true)
 		     : acknowledge(receiver, arrival);
@@ -232,7 +232,7 @@ static void commit_packs(struct settler *settler)
 	err_init(&error);
 	r = commit_members(settler);
 	if (r == 0)
-		(void)sync_names(receiver, &error);
+		(void)receiver_sync_names(receiver, &error);
 	atomic_fetch_add(&receiver->session->disk_ns, clock_now_ns() - start);
 	for (size_t i = 0; i < settler->packs; i++) {
 		if (r == 0)
@@ -324,7 +324,11 @@ static int prove_file(struct settler *settler, struct arrival *arrival)
 		memset(arrival->have, 0, leaves / 8 + 1);
 		arrival->sum = (struct leaf_sum){ 0 };
 		lacking = leaves;
-		r = arrival_open_partial(receiver, arrival, false, &error);
+		arrival->plan = calloc(1, sizeof(*arrival->plan));
+		r = arrival->plan ? arrival_open_partial(receiver, arrival, false, &error)
+				  : err_set(&error, ZH_INTERNAL, ENOMEM, "plan", "no memory");
+		if (r == 0)
+			r = arrival_plan(receiver, arrival, &error);
 	}
 	if (r < 0)
 		return arrival_fail(receiver, arrival, &error, true);

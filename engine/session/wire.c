@@ -249,15 +249,14 @@ static const struct frame_rule frame_rules[FRAME_TYPE_END] = {
 		.id = ID_GIVEN, .offset = OFFSET_LEAF },
 	[FRAME_NAK] = { "NAK", FIXED(WIRE_NAK_BYTES), .id = ID_GIVEN, .offset = OFFSET_LEAF },
 	[FRAME_END] = { "END", FIXED(WIRE_END_BYTES), .id = ID_GIVEN },
-	[FRAME_ACK] = { "ACK", FIXED(DIGEST_BYTES), .flags = ACK_DURABLE | ACK_DIRECTORY,
-		.id = ID_GIVEN },
+	[FRAME_ACK] = { "ACK", FIXED(DIGEST_BYTES), .flags = ACK_DURABLE, .id = ID_GIVEN },
 	[FRAME_CREDIT] = { "CREDIT", FIXED(0), .id = ID_GIVEN },
 	[FRAME_ERR] = { "ERR", FIXED(WIRE_ERR_BYTES), .flags = ERR_DIRECTORY, .id = ID_ANY,
 		.offset = OFFSET_ANY },
 	[FRAME_PING] = { "PING", FIXED(0), .id = ID_ANY },
 	[FRAME_PONG] = { "PONG", FIXED(0), .id = ID_ANY },
 	[FRAME_BYE] = { "BYE", FIXED(WIRE_BYE_BYTES) },
-	[FRAME_LEAVE] = { "LEAVE", FIXED(0), .id = ID_GIVEN },
+	[FRAME_LEAVE] = { "LEAVE", FIXED(WIRE_LEAVE_BYTES), .id = ID_GIVEN },
 	[FRAME_ATTR] = { "ATTR", BETWEEN(WIRE_ATTR_BYTES_MIN, FRAME_PAYLOAD_CAP),
 		.flags = ATTR_DIRECTORY, .id = ID_GIVEN },
 	[FRAME_RULE] = { "RULE", BETWEEN(1, WIRE_RULE_BYTES_MAX), .flags = RULE_EXCLUDE },
@@ -738,6 +737,34 @@ int wire_parse_end(const uint8_t *bytes, size_t length, struct wire_end *ret_end
 	if (end.size > LIMIT_FILE_BYTES || end.mtime_ns > 999999999)
 		return -EPROTO;
 	*ret_end = end;
+	return 0;
+}
+
+int wire_build_leave(const struct wire_leave *leave, uint8_t *ret_bytes, size_t cap)
+{
+	struct wire_leave back;
+
+	CHECK(cap >= WIRE_LEAVE_BYTES);
+	put_le64(ret_bytes, (uint64_t)leave->mtime_s);
+	put_le32(ret_bytes + 8, leave->mtime_ns);
+	put_le32(ret_bytes + 12, leave->mode);
+	return wire_parse_leave(ret_bytes, WIRE_LEAVE_BYTES, &back) < 0 ? -EINVAL
+									 : WIRE_LEAVE_BYTES;
+}
+
+int wire_parse_leave(const uint8_t *bytes, size_t length, struct wire_leave *ret_leave)
+{
+	struct wire_leave leave;
+
+	if (length != WIRE_LEAVE_BYTES)
+		return -EPROTO;
+	memset(&leave, 0, sizeof(leave));
+	leave.mtime_s = (int64_t)get_le64(bytes);
+	leave.mtime_ns = get_le32(bytes + 8);
+	leave.mode = get_le32(bytes + 12);
+	if (leave.mtime_ns > 999999999 || (leave.mode & ~07777u) != 0)
+		return -EPROTO;
+	*ret_leave = leave;
 	return 0;
 }
 

@@ -98,7 +98,7 @@ enum frame_type {
 	FRAME_PONG,
 	FRAME_BYE,
 	FRAME_LEAVE, /* everything in a directory is settled */
-	FRAME_ATTR,  /* owner and extended attributes; follows a FILE or DIR at once */
+	FRAME_ATTR,  /* owner and extended attributes; follows a FILE, comes before a LEAVE */
 	FRAME_RULE,  /* client -> server: what a pull leaves out or takes */
 	FRAME_TYPE_END,
 };
@@ -114,7 +114,6 @@ enum {
 	WANT_DIRECTORY = 1u << 0, /* must be a directory (trailing slash, several sources) */
 	WANT_LAST = 1u << 1,      /* no further WANT comes */
 	ACK_DURABLE = 1u << 0,    /* absent: verified and visible, not synced */
-	ACK_DIRECTORY = 1u << 1,  /* the id is a directory's, the digest is zero */
 	ERR_DIRECTORY = 1u << 0,  /* the id is a directory's */
 	ATTR_DIRECTORY = 1u << 0, /* the id is a directory's */
 	RULE_EXCLUDE = 1u << 0,
@@ -153,6 +152,7 @@ bool wire_is_raw(enum frame_type type);
 #define WIRE_RANGE_BYTES      16
 #define WIRE_MEMBER_BYTES_MIN 33 /* of a PACK, with a name of one byte */
 #define WIRE_MEMBER_BYTES_MAX (32 + LIMIT_NAME_BYTES)
+#define WIRE_LEAVE_BYTES      16
 #define WIRE_ATTR_BYTES_MIN   12
 #define WIRE_RULE_BYTES_MAX   4096
 #define WIRE_SUM_BYTES_MAX    (LIMIT_DATA_BYTES / LEAF_BYTES * DIGEST_BYTES)
@@ -252,6 +252,13 @@ struct wire_member {
 	char name[LIMIT_NAME_BYTES + 1]; /* ended, for convenience */
 };
 
+/* Of a directory, when it is left: what is made in it would change its time. */
+struct wire_leave {
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	uint32_t mode; /* 07777 at most */
+};
+
 struct wire_attr {
 	uint32_t uid;
 	uint32_t gid;
@@ -331,6 +338,8 @@ int wire_parse_pack(
 /* Iterates a table that wire_parse_pack has checked: *at starts at 0. False past the last one. */
 bool wire_pack_next(
 	const uint8_t *bytes, size_t length, size_t *at, struct wire_member *ret_member);
+int wire_build_leave(const struct wire_leave *leave, uint8_t *ret_bytes, size_t cap) must_check;
+int wire_parse_leave(const uint8_t *bytes, size_t length, struct wire_leave *ret_leave) must_check;
 /* ATTR: the head, with no attributes yet. */
 int wire_build_attr_head(uint32_t uid, uint32_t gid, uint8_t *ret_bytes, size_t cap);
 /*

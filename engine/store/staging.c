@@ -184,7 +184,9 @@ static int partial_adopt(struct staging *staging, struct partial *partial)
 		r = sys_unlinkat(staging->dir, partial->name, 0);
 		return r < 0 && r != -ENOENT ? r : -ESTALE;
 	}
-	return st.st_size > 0 ? sys_ftruncate(partial->fd, 0) : 0;
+	if (partial->kept) /* wished for so far */
+		partial->kept = st.st_size > 0 && (uint64_t)st.st_size >= partial->size;
+	return st.st_size > 0 && !partial->kept ? sys_ftruncate(partial->fd, 0) : 0;
 }
 
 /* Opens or creates the name. -ESTALE: the file is, just now. */
@@ -316,8 +318,10 @@ int partial_open(struct staging *staging, const struct staging_key *key,
 	if (r == 0) {
 		name_partial(key, &partial);
 		r = -ESTALE;
-		for (int i = 0; r == -ESTALE && i < TRIES; i++)
+		for (int i = 0; r == -ESTALE && i < TRIES; i++) {
+			partial.kept = key->keep;
 			r = partial_claim(staging, &partial, err);
+		}
 		if (r == -ESTALE)
 			r = err_set(err, ZH_BUSY, EBUSY, STAGE_FILE,
 				"other transfers keep taking the staging file away");
@@ -337,6 +341,31 @@ int partial_open(struct staging *staging, const struct staging_key *key,
 		return r;
 	}
 	*ret_partial = partial;
+	return 0;
+}
+
+int partial_written(const struct partial *partial, struct zh_extent *ret_range, size_t cap,
+	size_t *ret_count)
+{
+	uint64_t at = 0;
+	size_t count = 0;
+
+	while (at < partial->size && count < cap) {
+		uint64_t data, hole;
+		int r = sys_seek(partial->fd, at, SEEK_DATA, &data);
+		if (r == -ENXIO)
+			break; /* only holes from here on */
+		if (r == 0)
+			r = sys_seek(partial->fd, data, SEEK_HOLE, &hole);
+		if (r < 0)
+			return r;
+		at = hole;
+		data = round_up(data, LEAF_BYTES);
+		hole = hole >= partial->size ? partial->size : round_down(hole, LEAF_BYTES);
+		if (data < hole)
+			ret_range[count++] = (struct zh_extent){ data, hole - data };
+	}
+	*ret_count = count;
 	return 0;
 }
 

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/leaf.h"
 #include "base/util.h"
+#include "zerohaul.h"
 
 #include "store/root.h"
 
@@ -33,6 +34,7 @@ struct staging_key {
 	uint64_t size;
 	int64_t mtime_s;
 	uint32_t mtime_ns;
+	bool keep; /* no part of the identity: see partial_open */
 };
 
 struct partial {
@@ -41,6 +43,7 @@ struct partial {
 	uint64_t device;
 	uint64_t inode;
 	char name[STAGING_NAME_CAP]; /* in the staging directory */
+	bool kept;                   /* has what an earlier transfer left in it */
 	uint64_t cached_bytes;       /* of it in the page cache, when it was committed */
 };
 
@@ -52,13 +55,20 @@ void staging_fini(struct staging *staging);
 /*
  * Creates or takes over the partial for key and gives it its full size at once: fallocate mode 0,
  * so that a full disk is an early and clear error, or ftruncate where the file system cannot (and
- * on tmpfs, see partial_allocate). An older partial of the same key is emptied first. Fills err:
+ * on tmpfs, see partial_allocate). An older partial of the same key is emptied first, unless it is to
+ * be kept and has all of its size: then what is in it is for the caller to prove. Fills err:
  * NOSPACE, QUOTA, PERM, BUSY (locked by another receiver), DST_IO, EXISTS (the name of the staging
  * directory is taken by something else), LIMIT, UNSAFE_NAME, INTERNAL. On failure nothing new is
  * left behind; an older partial may stay.
  */
 int partial_open(struct staging *staging, const struct staging_key *key,
 	struct partial *ret_partial, struct zh_error *err) must_check;
+/*
+ * Ranges of whole leaves that have been written, as the file system tells: sorted, at most cap; what
+ * does not fit is left out. 0, -EOPNOTSUPP: it cannot tell; what lseek reports.
+ */
+int partial_written(const struct partial *partial, struct zh_extent *ret_range, size_t cap,
+	size_t *ret_count) must_check;
 /* Unlinks and closes. Safe on fd -1. */
 void partial_discard(struct staging *staging, struct partial *partial);
 /* Closes but leaves the file for a later resume. Safe on fd -1. */
