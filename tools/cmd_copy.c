@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <zerohaul.h>
@@ -27,6 +28,7 @@ struct copy {
 	int source_count;
 	char **source;
 	const char *destination;
+	struct arg_list rules;
 	struct url server;
 	struct zh_transfer *transfer; /* NULL: it did not come that far */
 	/* What went wrong before the transfer ran; afterwards the transfer knows. */
@@ -53,7 +55,6 @@ static const struct arg_option rows[] = {
 		.help = "How the sending side moves bytes, instead of what its plan chooses.",
 		ARG_AT(struct copy, options.strategy) },
 	{ .name = "receive-strategy",
-		.letter = 'r',
 		.kind = ARG_RECEIVE,
 		.argument = "NAME",
 		.help = "How the receiving side moves bytes, instead of what its plan chooses.",
@@ -91,6 +92,45 @@ static const struct arg_option rows[] = {
 		.help = "What is left in the page caches of both hosts: of a large source what was "
 			"there before (auto, the default), all of it, or nothing.",
 		ARG_AT(struct copy, options.cache) },
+	{ .name = "recursive",
+		.letter = 'r',
+		.kind = ARG_BITS,
+		.help = "Copy directories with everything in them, as cp -r does.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_RECURSIVE },
+	{ .name = "links",
+		.letter = 'l',
+		.kind = ARG_BITS,
+		.help = "Carry symbolic links in directories as they are. They are never followed; "
+			"without this they are left out and counted.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_LINKS },
+	{ .name = "owner",
+		.letter = 'o',
+		.kind = ARG_BITS,
+		.help = "Keep owner and group, by number; the receiving side has to be root.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_OWNER },
+	{ .name = "exclude",
+		.kind = ARG_LIST,
+		.argument = "PATTERN",
+		.help = "Leave out what matches in directories. The first --exclude or --include "
+			"that matches decides; what none matches is copied.",
+		ARG_AT(struct copy, rules),
+		.value = 1 },
+	{ .name = "include",
+		.kind = ARG_LIST,
+		.argument = "PATTERN",
+		.help = "Copy what matches, whatever a later --exclude says.",
+		ARG_AT(struct copy, rules),
+		.value = 0 },
+	{ .name = "existing",
+		.kind = ARG_CHOICE,
+		.argument = "prove|trust|digest",
+		.help = "When a file is there already: with the size and time of the source compare "
+			"digests, and send what differs (prove, the default); then take it for the "
+			"same (trust); or compare digests if it has the size (digest).",
+		ARG_AT(struct copy, options.existing) },
 	{ .name = "no-clobber",
 		.kind = ARG_BITS,
 		.help = "Never replace a file that exists.",
@@ -274,6 +314,13 @@ static int prepare(struct copy *copy)
 			return fail(copy, outcome_of_errno(-r), copy->source[i],
 				"cannot be a source: %s", strerror(-r));
 	}
+	for (size_t i = 0; i < copy->rules.count; i++) {
+		const struct arg_item *rule = &copy->rules.item[i];
+		r = zh_transfer_rule(copy->transfer, rule->text, rule->value != 0);
+		if (r < 0)
+			return fail(copy, outcome_of_errno(-r), rule->text,
+				"cannot be a pattern: %s", strerror(-r));
+	}
 	return ZH_OK;
 }
 
@@ -340,6 +387,11 @@ static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bo
 	return out;
 }
 
+static bool any_done(const struct zh_report *report)
+{
+	return report->files_done || report->files_skipped || report->directories;
+}
+
 /* Tell how it ended, on both streams. Returns the exit status. */
 static int finish(const struct copy *copy, int outcome, bool has_run)
 {
@@ -354,7 +406,7 @@ static int finish(const struct copy *copy, int outcome, bool has_run)
 		return say_error(ZH_INTERNAL, "no memory for the report");
 	/* What failed altogether has no figures worth reading. */
 	if (!copy->json && !copy->quiet && has_run &&
-		zh_transfer_report(copy->transfer)->files_done)
+		any_done(zh_transfer_report(copy->transfer)))
 		report_print(zh_transfer_report(copy->transfer));
 	return status;
 }
@@ -381,6 +433,7 @@ static int copy_run(const struct command *command, int argc, char **argv)
 		outcome = run(&copy);
 	r = finish(&copy, outcome, has_run);
 	zh_transfer_free(copy.transfer);
+	free(copy.rules.item);
 	return r;
 }
 
@@ -390,7 +443,7 @@ const struct command cmd_copy = {
 	.synopsis = "[OPTION...] SOURCE... zh://HOST[:PORT]/PATH\n"
 		    "[OPTION...] zh://HOST[:PORT]/PATH... DEST",
 	.about =
-		"Copies regular files between this host and a server. A file appears under its "
+		"Copies files, and with -r directories, between this host and a server. A file appears under its "
 		"name when all of it has arrived, never before. Sizes take the suffixes K, M, G, T "
 		"or KiB and so on (1024), KB and so on (1000).",
 	.page = "zerohaul-copy(1)",

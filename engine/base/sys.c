@@ -6,7 +6,10 @@
 #include "base/sys.h"
 #include "zerohaul.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
+#include <sys/utsname.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -312,6 +315,42 @@ int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align
 	*ret_memory_align = x.stx_dio_mem_align;
 	*ret_offset_align = x.stx_dio_offset_align;
 	return 0;
+}
+
+ssize_t sys_getdents(int dir, void *buffer, size_t length)
+{
+	return CALL_LENGTH(SYS_READDIR, length, getdents64(dir, buffer, length));
+}
+
+ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap)
+{
+	return CALL_LENGTH(SYS_READLINK, cap, readlinkat(dir, name, ret_target, cap));
+}
+
+int sys_symlinkat(const char *target, int dir, const char *name)
+{
+	return CALL(SYS_SYMLINK, symlinkat(target, dir, name));
+}
+
+int sys_fchownat(int dir, const char *name, uid_t uid, gid_t gid, int flags)
+{
+	return CALL(SYS_CHOWN, fchownat(dir, name, uid, gid, flags));
+}
+
+int sys_utimensat(int dir, const char *name, const struct timespec times[2], int flags)
+{
+	return CALL(SYS_UTIMENS, utimensat(dir, name, times, flags));
+}
+
+bool sys_kernel_is(unsigned major, unsigned minor)
+{
+	struct utsname name;
+	unsigned has_major, has_minor;
+
+	if (CALL(SYS_UNAME, uname(&name)) < 0 ||
+		sscanf(name.release, "%u.%u", &has_major, &has_minor) != 2)
+		return false;
+	return has_major > major || (has_major == major && has_minor >= minor);
 }
 
 int sys_seek(int fd, uint64_t offset, int whence, uint64_t *ret_offset)

@@ -261,19 +261,43 @@ static size_t lacking(const struct arrival *arrival, struct zh_extent *ret_range
 	return count;
 }
 
+/* All of it is there by size and time, or has failed: the sender asks no more of it. */
+static int skip_pack(struct receiver *receiver, struct arrival *arrival)
+{
+	struct session *session = receiver->session;
+	const struct arriving_pack *pack = arrival->pack;
+	struct frame need = { .type = FRAME_NEED, .flags = NEED_TRUSTED, .id = arrival->id };
+	size_t there = 0;
+
+	(void)pthread_mutex_lock(&session->lock);
+	for (size_t i = 0; i < pack->count; i++)
+		there += pack->state[i] == 0;
+	arrival_advance(arrival, ARRIVAL_SKIPPED);
+	arrival->users++;
+	(void)pthread_mutex_unlock(&session->lock);
+	session_files_skipped(session, there);
+	arrival_release(receiver, arrival, 1, 0);
+	return session_send(session, &need, NULL);
+}
+
 int arrival_need_pack(struct receiver *receiver, struct arrival *arrival, uint8_t flags)
 {
 	struct session *session = receiver->session;
 	const struct arriving_pack *pack = arrival->pack;
+	size_t wanted = 0;
 
 	(void)pthread_mutex_lock(&session->lock);
 	arrival->size = 0;
-	for (size_t i = 0; i < pack->count; i++)
-		if (pack->state[i] & MEMBER_WANTED)
-			arrival->size += pack->member[i].size;
+	for (size_t i = 0; i < pack->count; i++) {
+		if (!(pack->state[i] & MEMBER_WANTED))
+			continue;
+		arrival->size += pack->member[i].size;
+		wanted++;
+	}
 	arrival->leaves_left = leaf_count(arrival->size);
 	(void)pthread_mutex_unlock(&session->lock);
-	return arrival_send_need(receiver, arrival, flags);
+	return flags & NEED_TRUSTED && wanted == 0 ? skip_pack(receiver, arrival)
+						   : arrival_send_need(receiver, arrival, flags);
 }
 
 int arrival_send_need(struct receiver *receiver, struct arrival *arrival, uint8_t flags)

@@ -69,6 +69,7 @@ struct departure {
 	uint64_t unsent;      /* bytes asked for and not yet settled */
 	uint32_t frames;      /* pieces being sent now */
 	bool ending;          /* END is being sent, and the source looked at */
+	bool in_place;        /* one file: the receiver had it, all of it */
 	bool unnamed;         /* the receiver has not been told its name, and never will be */
 	struct leaf_sum sum;
 	struct digest root; /* as in the last END */

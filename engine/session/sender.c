@@ -177,6 +177,8 @@ static int begin_sending(struct sender *sender, struct departure *departure,
 	if (departure->state != DEPARTURE_ANNOUNCED && departure->state != DEPARTURE_PROVING)
 		return -EPROTO;
 	schedule_drop(&sender->schedule, departure->id); /* proofs that nobody waits for */
+	departure->in_place = departure->state == DEPARTURE_PROVING && !departure->pack &&
+			      count == 0;
 	departure_advance(departure, DEPARTURE_SENDING);
 	for (size_t i = 0; i < count && r == 0; i++) {
 		if (!range_is_right(departure, &range[i]))
@@ -197,6 +199,21 @@ static int begin_sending(struct sender *sender, struct departure *departure,
 	return r;
 }
 
+/* What its end stands for: files that came, and files that were there. Locked. */
+static void count_done(const struct departure *departure, uint32_t *ret_files, uint32_t *ret_there,
+	uint64_t *ret_bytes)
+{
+	const struct pack *pack = departure->pack;
+
+	*ret_files = pack || departure->in_place ? 0 : 1;
+	*ret_there = departure->in_place;
+	*ret_bytes = departure->size;
+	for (size_t i = 0; pack && i < pack->count; i++) {
+		*ret_files += pack->state[i] == MEMBER_WANTED; /* and not failed */
+		*ret_there += pack->state[i] == 0;
+	}
+}
+
 /* Equal size and time were enough, and all of it is there: that was that. Locked. */
 static bool is_skipped(const struct departure *departure, const struct frame *frame, size_t count)
 {
@@ -209,6 +226,8 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 	struct session *session = sender->session;
 	struct zh_extent *range = calloc(WIRE_RANGES_MAX, sizeof(*range));
 	bool due = false, skipped = false;
+	uint32_t files, there = 0;
+	uint64_t bytes;
 	size_t count = 0;
 	int r = range ? 0 : -ENOMEM;
 
@@ -220,12 +239,15 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 	(void)pthread_mutex_lock(&session->lock);
 	if (departure->state != DEPARTURE_FAILED && r == 0) {
 		skipped = is_skipped(departure, frame, count);
-		if (skipped)
+		if (skipped) {
+			departure->in_place = !departure->pack;
+			count_done(departure, &files, &there, &bytes);
 			departure_settle(sender, departure, DEPARTURE_SKIPPED);
-		else if (frame->flags & NEED_PROVE)
+		} else if (frame->flags & NEED_PROVE) {
 			r = begin_proof(sender, departure, range, count);
-		else
+		} else {
 			r = begin_sending(sender, departure, range, count, &due);
+		}
 		(void)pthread_cond_broadcast(&sender->work);
 	}
 	(void)pthread_mutex_unlock(&session->lock);
@@ -235,7 +257,7 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 	if (r < 0)
 		return proto(session, "NEED asks for what is not there");
 	if (skipped) {
-		session_files_skipped(session, departure->pack ? departure->pack->count : 1);
+		session_files_skipped(session, there);
 		return departure_leave(sender, departure);
 	}
 	return due ? departure_send_end(sender, departure) : 0;
@@ -284,21 +306,6 @@ static int frame_nak(struct sender *sender, struct departure *departure, const s
 		return proto(session, "a leaf is refused too often");
 	atomic_fetch_add(&session->resent_leaves, 1);
 	return 0;
-}
-
-/* What an acknowledgement of it stands for. Locked. */
-static void count_done(const struct departure *departure, uint32_t *ret_files, uint32_t *ret_there,
-	uint64_t *ret_bytes)
-{
-	const struct pack *pack = departure->pack;
-
-	*ret_files = pack ? 0 : 1;
-	*ret_there = 0;
-	*ret_bytes = departure->size;
-	for (size_t i = 0; pack && i < pack->count; i++) {
-		*ret_files += pack->state[i] == MEMBER_WANTED; /* and not failed */
-		*ret_there += pack->state[i] == 0;
-	}
 }
 
 static int frame_ack(struct sender *sender, struct departure *departure, const struct frame *frame)

@@ -232,7 +232,7 @@ static void commit_packs(struct settler *settler)
 	err_init(&error);
 	r = commit_members(settler);
 	if (r == 0)
-		(void)receiver_sync_names(receiver, &error);
+		IGNORE(receiver_sync_names(receiver, &error)); /* each pack is told of it */
 	atomic_fetch_add(&receiver->session->disk_ns, clock_now_ns() - start);
 	for (size_t i = 0; i < settler->packs; i++) {
 		if (r == 0)

@@ -8,7 +8,8 @@
  * The staging names of a batch are in a directory of their own in the staging directory, locked
  * while its receiver lives; what a killed one has left is removed by the next one that begins.
  *
- * Thread: batch_write by any number of threads at once; the rest by one at a time.
+ * Thread: batch_write by any number of threads at once, also beside the rest, which is for one at a
+ * time.
  */
 #ifndef ZH_STORE_BATCH_H
 #define ZH_STORE_BATCH_H
@@ -24,7 +25,7 @@ struct batch_file {
 	uint64_t parent;  /* directory of dirs */
 	const char *name; /* one component, borrowed until committed */
 	size_t name_length;
-	bool link;        /* bytes are the target of a symbolic link */
+	bool link; /* bytes are the target of a symbolic link */
 	bool no_clobber;
 	bool set_owner;
 	uint32_t uid;
@@ -33,9 +34,11 @@ struct batch_file {
 	int64_t mtime_s;
 	uint32_t mtime_ns;
 	/* filled by batch_write */
-	uint64_t staged; /* number that its staging name is made from; 0: not written */
+	uint64_t staged; /* number that its staging name is made from; 0: nothing is staged */
 	uint64_t device;
 	uint64_t inode;
+	uint64_t bytes;
+	int64_t stored_s; /* mtime as the file system keeps it */
 	/* filled by batch_commit */
 	struct zh_error *error; /* NULL: visible, and durable as asked. Owned: free() */
 };
@@ -46,19 +49,23 @@ int batch_new(struct staging *staging, struct dirs *dirs, struct batch **ret_bat
 void batch_free(struct batch *batch);
 
 /*
- * Writes one to staging, with its mode (0777 & ~umask), times and owner. Fills err as commit_file
- * does, and UNSAFE_NAME; on failure nothing of it is left.
+ * Writes one to staging, with its mode (0777 & ~umask), times and owner. Fills err as partial_open
+ * and commit_file do: UNSAFE_NAME for a name or a link that is none, PROTO for a time or an owner
+ * that is none, LIMIT; on failure nothing of it is left.
  */
 int batch_write(struct batch *batch, struct batch_file *file, const void *bytes, size_t length,
 	struct zh_error *err) must_check;
-/* Removes one that was written and is not wanted after all. */
+/* Removes one that was written and is not wanted after all. Nothing if nothing is staged. */
 void batch_drop(struct batch *batch, struct batch_file *file);
 
 /*
  * Commits files that were written. One that fails has its error and is dropped; the others do not
- * suffer, except that a failed sync fails every one that was not visible before it. A target that
- * is not absent, a regular file or a link is EXISTS; so is any with no_clobber. Where syncfs does
- * not tell of errors (before Linux 5.8) each file is synced by itself.
+ * suffer, except that a failed sync fails every one that was not durable before it, and those that
+ * were staged by then when their turn comes: the kernel tells of lost pages once. Files are visible
+ * with an error only if their names could not be synced. A target that is not absent, a regular
+ * file or a link is EXISTS; so is any with no_clobber. A staging file that was replaced, linked or
+ * cut is VERIFY. Where syncfs does not tell of errors (before Linux 5.8) each file is synced by
+ * itself.
  */
 void batch_commit(struct batch *batch, struct batch_file *const *file, size_t count,
 	enum zh_durability durability);

@@ -8,7 +8,10 @@
  * decides, and what none matches is taken. A directory that is left out is not entered. A pattern
  * without "/" is matched with the last component at any depth; one with "/" with the whole path
  * below the source, a leading "/" only anchors it. "*" and "?" do not match "/", "**" does, and
- * "[...]" is as in fnmatch(3). A trailing "/" restricts it to directories.
+ * "[...]" is as in fnmatch(3). "**" followed by "/" stands for any number of directories, also
+ * none. A
+ * "\" takes the next byte literally. A trailing "/" restricts it to directories. What is matched
+ * are bytes: a "?" is one byte, whatever the name is encoded in.
  *
  * Thread: one at a time for each walk.
  */
@@ -23,8 +26,10 @@ struct walk_rules;
 /* Rules are made once and may be shared by walks and threads after that. */
 int walk_rules_new(struct walk_rules **ret_rules) must_check;
 void walk_rules_free(struct walk_rules *rules);
-/* Appends one. exclude: what matches is left out, otherwise it is taken. -EINVAL: empty, or an
- * unfinished "[". */
+/*
+ * Appends one. exclude: what matches is left out, otherwise it is taken. -EINVAL: empty, a "\" at
+ * the end, or a "[" that is not finished within its component or longer than 255 bytes. -ENOMEM.
+ */
 int walk_rules_add(struct walk_rules *rules, const char *pattern, bool exclude) must_check;
 /* path: below the source. NULL rules: everything. */
 bool walk_rules_take(const struct walk_rules *rules, const char *path, bool directory);
@@ -36,12 +41,13 @@ enum walk_kind {
 	WALK_LINK,      /* symbolic; target is set */
 	WALK_SPECIAL,   /* FIFO, socket, device: not to be sent */
 	WALK_FAILED,    /* error is set: could not be looked at or read. Of a directory the rest is
-			   missing; its WALK_LEAVE still comes if its WALK_DIRECTORY has */
+			   missing; its WALK_LEAVE still comes if its WALK_DIRECTORY has.
+			   Of `start` the name is empty and the parent itself */
 };
 
 struct walk_entry {
 	enum walk_kind kind;
-	uint64_t id;     /* of a directory */
+	uint64_t id;     /* WALK_DIRECTORY, WALK_LEAVE */
 	uint64_t parent; /* number of the directory that it is in */
 	char name[ROOT_NAME_MAX + 1];
 	uint64_t size;
@@ -53,7 +59,7 @@ struct walk_entry {
 	uint64_t device;
 	uint64_t inode;
 	uint64_t links;
-	uint64_t blocks; /* of 512 bytes; fewer than the size needs: sparse */
+	uint64_t blocks;    /* of 512 bytes; fewer than the size needs: sparse */
 	const char *target; /* of a link; good until the next call */
 	struct zh_error error;
 };
@@ -64,8 +70,9 @@ struct walk;
  * Walks what is in directory start of dirs, which is in use until walk_free; numbers for the
  * directories below come from *next_id on, which is moved. rules (may be NULL) and dirs are
  * borrowed. read_links: targets of links are wanted. Crossing to another file system is WALK_FAILED
- * with USAGE. The directory named ROOT_RESERVED is passed over. Entries of one directory come in
- * the order of their inodes where there are not too many, which saves seeks.
+ * with USAGE. What is named ROOT_RESERVED is passed over. Entries of one directory come in the
+ * order of their inodes where there are not too many, which saves seeks. A number has to stay known
+ * until its WALK_LEAVE. Errors: -ENOMEM; what dirs_get reports of start.
  */
 int walk_new(struct dirs *dirs, uint64_t start, const struct walk_rules *rules, bool read_links,
 	uint64_t *next_id, struct walk **ret_walk) must_check;

@@ -186,6 +186,11 @@ json_t *json_of_report(const struct zh_report *report)
 	json_t *out = json_object();
 
 	set_u64(out, "files_done", report->files_done);
+	set_u64(out, "files_skipped", report->files_skipped);
+	set_u64(out, "directories", report->directories);
+	set_u64(out, "hard_links", report->hard_links);
+	set_u64(out, "links_skipped", report->links_skipped);
+	set_u64(out, "special_skipped", report->special_skipped);
 	set_u64(out, "files_failed", report->files_failed);
 	set_u64(out, "bytes", report->bytes);
 	set_u64(out, "elapsed_ns", report->elapsed_ns);

@@ -62,6 +62,22 @@ static const char *durability_text(const struct zh_report *report)
 	}
 }
 
+static void add_count(struct paragraph *out, uint32_t count, const char *one, const char *many)
+{
+	if (count)
+		add(out, "%" PRIu32 " %s. ", count, count == 1 ? one : many);
+}
+
+static void add_tree(struct paragraph *out, const struct zh_report *report)
+{
+	add_count(out, report->directories, "directory", "directories");
+	add_count(out, report->files_skipped, "file was there already", "files were there already");
+	add_count(out, report->links_skipped, "symbolic link left out", "symbolic links left out");
+	add_count(out, report->special_skipped, "special file left out", "special files left out");
+	add_count(out, report->hard_links, "file has other names, too, and was sent by itself",
+		"files have other names, too, and were sent by themselves");
+}
+
 void report_print(const struct zh_report *report)
 {
 	struct paragraph out = { .used = 0 };
@@ -74,6 +90,7 @@ void report_print(const struct zh_report *report)
 		report->files_done, report->files_done == 1 ? "" : "s",
 		size_text(report->bytes).text, report->bytes, seconds, gb_per_s, report->streams,
 		report->streams == 1 ? "" : "s");
+	add_tree(&out, report);
 	if (report->files_failed)
 		add(&out, "%" PRIu32 " file%s failed. ", report->files_failed,
 			report->files_failed == 1 ? "" : "s");
