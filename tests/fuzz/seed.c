@@ -88,12 +88,18 @@ static void seed_hello(struct sample *raw)
 
 static void seed_opening(struct sample *stream)
 {
-	struct wire_setup setup = { .streams = 4, .congestion = "cubic", .strategy = "sendfile" };
+	struct wire_setup setup = { .streams = 4,
+		.existing = WIRE_EXISTING_TRUST,
+		.tree = TREE_ALL,
+		.congestion = "cubic",
+		.strategy = "sendfile" };
 	struct wire_place_info place = { PLACE_FILE, 4096 };
 	uint8_t bytes[4096];
 
 	payload(stream, (struct frame){ .type = FRAME_SETUP }, "setup",
 		wire_build_setup(&setup, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_RULE, .flags = RULE_EXCLUDE }, "rule",
+		wire_build_rule("*.o", bytes, sizeof(bytes)), bytes);
 	payload(stream, (struct frame){ .type = FRAME_WANT, .flags = WANT_LAST }, "want",
 		wire_build_path("srv/incoming/..x", bytes, sizeof(bytes)), bytes);
 	payload(stream, (struct frame){ .type = FRAME_PLACE }, "place",
@@ -135,6 +141,64 @@ static void seed_file(struct sample *stream)
 		wire_build_digests(digest, 1, bytes, sizeof(bytes)), bytes);
 }
 
+static void seed_directory(struct sample *stream)
+{
+	struct wire_file dir = {
+		.mtime_s = 1700000000, .mode = 0755, .name_length = 3, .name = "src"
+	};
+	struct wire_xattr xattr = { .name = "user.a",
+		.name_length = 6,
+		.value = (const uint8_t *)"xyz",
+		.value_length = 3 };
+	struct frame leave = { .type = FRAME_LEAVE, .id = 1 };
+	uint8_t bytes[4096], head[FRAME_HEAD_BYTES];
+	int length;
+
+	payload(stream, (struct frame){ .type = FRAME_DIR, .id = 1 }, "dir",
+		wire_build_dir(&dir, bytes, sizeof(bytes)), bytes);
+	length = wire_build_attr_head(1000, 100, bytes, sizeof(bytes));
+	for (unsigned i = 0; i < 2; i++) {
+		int added = wire_build_attr_add(&xattr, bytes, (size_t)length, sizeof(bytes));
+		CHECK(added > 0);
+		length += added;
+		xattr.value_length = 0;
+	}
+	payload(stream, (struct frame){ .type = FRAME_ATTR, .flags = ATTR_DIRECTORY, .id = 1 },
+		"attr", length, bytes);
+	wire_build_head(&leave, head);
+	save("wire", "head-leave", FUZZ_HEAD, head, sizeof(head));
+	add(stream, head, sizeof(head));
+}
+
+static void seed_pack(struct sample *stream)
+{
+	struct wire_member member = { .parent = 1,
+		.size = 7,
+		.mtime_s = 1700000000,
+		.mode = 0644,
+		.name_length = 5,
+		.name = "a.txt" };
+	struct zh_extent all = { 0, 2 }, data = { 4096, 8192 };
+	struct digest digest[2] = { { { 1 } }, { { 2 } } };
+	uint8_t bytes[4096];
+	int length, more;
+
+	length = wire_build_member(&member, bytes, sizeof(bytes));
+	CHECK(length > 0);
+	member.kind = MEMBER_LINK;
+	member.name[0] = 'l';
+	more = wire_build_member(&member, bytes + length, sizeof(bytes) - (size_t)length);
+	CHECK(more > 0);
+	payload(stream, (struct frame){ .type = FRAME_PACK, .flags = PACK_NO_CLOBBER, .id = 2 },
+		"pack", length + more, bytes);
+	payload(stream, (struct frame){ .type = FRAME_NEED, .flags = NEED_PROVE, .id = 2 },
+		"need-prove", wire_build_ranges(&all, 1, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_LEAF, .id = 2, .offset = 1 }, "leaf",
+		wire_build_digests(digest, 2, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_MAP, .id = 3 }, "map",
+		wire_build_ranges(&data, 1, bytes, sizeof(bytes)), bytes);
+}
+
 static void seed_closing(struct sample *stream)
 {
 	struct wire_err err = { .outcome = ZH_NOSPACE,
@@ -160,7 +224,7 @@ static void seed_closing(struct sample *stream)
 
 int main(int argc, char **argv)
 {
-	static struct sample raw, opening, whole;
+	static struct sample raw, opening, whole, tree;
 	char path[4096];
 
 	if (argc != 2) {
@@ -178,6 +242,9 @@ int main(int argc, char **argv)
 	save("link", "opening", FUZZ_STREAM_TAGGED, opening.byte, opening.length);
 	seed_file(&whole);
 	save("link", "file", FUZZ_STREAM_TAGGED, whole.byte, whole.length);
+	seed_directory(&tree);
+	seed_pack(&tree);
+	save("link", "tree", FUZZ_STREAM_TAGGED, tree.byte, tree.length);
 	seed_closing(&whole);
 	save("link", "whole", FUZZ_STREAM_TAGGED, whole.byte, whole.length);
 	add(&raw, whole.byte, whole.length);
