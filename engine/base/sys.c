@@ -6,6 +6,7 @@
 #include "base/sys.h"
 #include "zerohaul.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -298,6 +299,16 @@ int sys_fstatat(int dir, const char *name, struct stat *ret_stat, int flags)
 int sys_fstatfs(int fd, struct statfs *ret_statfs)
 {
 	return CALL(SYS_STAT, fstatfs(fd, ret_statfs));
+}
+
+ssize_t sys_getdents(int dir, void *buffer, size_t length)
+{
+	return CALL_LENGTH(SYS_READDIR, length, getdents64(dir, buffer, length));
+}
+
+ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap)
+{
+	return CALL_LENGTH(SYS_READLINK, cap, readlinkat(dir, name, ret_target, cap));
 }
 
 int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align)

@@ -11,6 +11,7 @@
 #include "store/dirs.h"
 #include "store/root.h"
 #include "store/source.h"
+#include "store/walk.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -44,7 +45,7 @@ static const struct way ways[] = {
 
 static const enum sys_call store_calls[] = { SYS_OPEN, SYS_MKDIR, SYS_RENAME, SYS_LINK, SYS_STAT,
 	SYS_FALLOCATE, SYS_FTRUNCATE, SYS_FSYNC, SYS_CHMOD, SYS_UTIMENS, SYS_FLOCK, SYS_FCNTL,
-	SYS_READ, SYS_PREAD, SYS_UNLINK };
+	SYS_READ, SYS_PREAD, SYS_UNLINK, SYS_READDIR, SYS_READLINK };
 
 /* What an operation under test is given, and what it tells. */
 struct trial {
@@ -425,6 +426,55 @@ static void run_dirs_make(struct trial *trial)
 	dirs_free(dirs);
 }
 
+/* Goes to the end; counts what is given, and keeps the first failure. */
+static int walk_all(struct walk *walk, size_t *ret_given, struct zh_error *err)
+{
+	struct walk_entry entry;
+	size_t inside = 0;
+	int r;
+
+	while ((r = walk_next(walk, &entry)) > 0) {
+		inside += entry.kind == WALK_DIRECTORY;
+		inside -= entry.kind == WALK_LEAVE;
+		if (entry.kind != WALK_FAILED)
+			(*ret_given)++;
+		else if (!err_is_set(err))
+			*err = entry.error;
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(inside, 0);
+	return err_is_set(err) ? -err->errnum : 0;
+}
+
+/* Variants: directories stay open, or none does. */
+static void run_walk(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct dirs *dirs = NULL;
+	struct walk *walk = NULL;
+	uint64_t next_id = 1;
+	struct zh_error err;
+	size_t given = 0;
+
+	(void)mkdirat(a->root, "d", 0755);
+	(void)mkdirat(a->root, "d/empty", 0755);
+	(void)symlinkat("target", a->root, "d/link");
+	(void)mkfifoat(a->root, "d/fifo", 0600);
+	random_file(a->root, "file", 1, NEW);
+	err_init(&err);
+	begin(trial);
+	int r = dirs_new(a->root, trial->variant == 0 ? 8 : 0, &dirs);
+	if (r == 0)
+		r = walk_new(dirs, 0, NULL, true, &next_id, &walk);
+	if (r == 0)
+		r = walk_all(walk, &given, &err);
+	end(trial, r, err_is_set(&err) ? &err : NULL);
+	if (r == 0) /* never is something missing without a word */
+		assert_int_equal(given, 7);
+	walk_free(walk);
+	dirs_free(dirs);
+}
+
 /* ------------------------------------------------------------------ promises -------------------
  */
 
@@ -468,6 +518,11 @@ static void a_directory_is_made_and_known_or_neither(void **state)
 	sweep(state, run_dirs_make, 2);
 }
 
+static void a_walk_is_complete_or_tells_what_is_missing(void **state)
+{
+	sweep(state, run_walk, 2);
+}
+
 static void a_digest_is_right_or_an_error(void **state)
 {
 	sweep(state, run_digest, 1);
@@ -487,6 +542,7 @@ int main(void)
 		ARENA_TEST(a_name_is_told_right_or_not_at_all),
 		ARENA_TEST(a_numbered_directory_is_the_right_one_or_an_error),
 		ARENA_TEST(a_directory_is_made_and_known_or_neither),
+		ARENA_TEST(a_walk_is_complete_or_tells_what_is_missing),
 		ARENA_TEST_ON_TMPFS(a_digest_is_right_or_an_error),
 	};
 
