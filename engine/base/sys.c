@@ -303,6 +303,16 @@ int sys_fstatfs(int fd, struct statfs *ret_statfs)
 	return CALL(SYS_STAT, fstatfs(fd, ret_statfs));
 }
 
+ssize_t sys_getdents(int dir, void *buffer, size_t length)
+{
+	return CALL_LENGTH(SYS_READDIR, length, getdents64(dir, buffer, length));
+}
+
+ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap)
+{
+	return CALL_LENGTH(SYS_READLINK, cap, readlinkat(dir, name, ret_target, cap));
+}
+
 int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align)
 {
 	struct statx x = { 0 };
@@ -315,16 +325,6 @@ int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align
 	*ret_memory_align = x.stx_dio_mem_align;
 	*ret_offset_align = x.stx_dio_offset_align;
 	return 0;
-}
-
-ssize_t sys_getdents(int dir, void *buffer, size_t length)
-{
-	return CALL_LENGTH(SYS_READDIR, length, getdents64(dir, buffer, length));
-}
-
-ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap)
-{
-	return CALL_LENGTH(SYS_READLINK, cap, readlinkat(dir, name, ret_target, cap));
 }
 
 int sys_symlinkat(const char *target, int dir, const char *name)
