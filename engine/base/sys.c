@@ -6,6 +6,7 @@
 #include "base/sys.h"
 #include "zerohaul.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -291,11 +292,6 @@ int sys_symlinkat(const char *target, int dir, const char *name)
 	return CALL(SYS_SYMLINK, symlinkat(target, dir, name));
 }
 
-ssize_t sys_getdents(int fd, void *ret_records, size_t cap)
-{
-	return CALL(SYS_READDIR, syscall(SYS_getdents64, fd, ret_records, cap));
-}
-
 int sys_fstat(int fd, struct stat *ret_stat)
 {
 	return CALL(SYS_STAT, fstat(fd, ret_stat));
@@ -309,6 +305,16 @@ int sys_fstatat(int dir, const char *name, struct stat *ret_stat, int flags)
 int sys_fstatfs(int fd, struct statfs *ret_statfs)
 {
 	return CALL(SYS_STAT, fstatfs(fd, ret_statfs));
+}
+
+ssize_t sys_getdents(int dir, void *buffer, size_t length)
+{
+	return CALL_LENGTH(SYS_READDIR, length, getdents64(dir, buffer, length));
+}
+
+ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap)
+{
+	return CALL_LENGTH(SYS_READLINK, cap, readlinkat(dir, name, ret_target, cap));
 }
 
 int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align)

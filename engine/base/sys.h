@@ -64,6 +64,7 @@ struct iovec;
 	X(MMAP, "mmap")                  \
 	X(CACHESTAT, "cachestat")        \
 	X(PWRITEV2, "pwritev2")          \
+	X(READLINK, "readlink")          \
 	X(SYMLINK, "symlink")            \
 	X(CHOWN, "fchownat")             \
 	X(UNAME, "uname")
@@ -103,11 +104,13 @@ int sys_renameat2(
 	int from_dir, const char *from, int to_dir, const char *to, unsigned flags) must_check;
 int sys_linkat(int from_dir, const char *from, int to_dir, const char *to, int flags) must_check;
 int sys_symlinkat(const char *target, int dir, const char *name) must_check;
-/* Some records of getdents64(2); 0 at the end. */
-ssize_t sys_getdents(int fd, void *ret_records, size_t cap) must_check;
 int sys_fstat(int fd, struct stat *ret_stat) must_check;
 int sys_fstatat(int dir, const char *name, struct stat *ret_stat, int flags) must_check;
 int sys_fstatfs(int fd, struct statfs *ret_statfs) must_check;
+/* Entries of a directory as struct dirent64, from where the descriptor stands; 0: that was all. */
+ssize_t sys_getdents(int dir, void *buffer, size_t length) must_check;
+/* Not ended by a NUL; as long as the buffer: it may be cut. */
+ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap) must_check;
 int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align) must_check;
 int sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length) must_check;
 int sys_ftruncate(int fd, uint64_t length) must_check;

@@ -8,8 +8,10 @@
 #include "store_kit.h"
 
 #include "store/digest.h"
+#include "store/dirs.h"
 #include "store/root.h"
 #include "store/source.h"
+#include "store/walk.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -43,7 +45,7 @@ static const struct way ways[] = {
 
 static const enum sys_call store_calls[] = { SYS_OPEN, SYS_MKDIR, SYS_RENAME, SYS_LINK, SYS_STAT,
 	SYS_FALLOCATE, SYS_FTRUNCATE, SYS_FSYNC, SYS_CHMOD, SYS_UTIMENS, SYS_FLOCK, SYS_FCNTL,
-	SYS_READ, SYS_PREAD, SYS_UNLINK };
+	SYS_READ, SYS_PREAD, SYS_UNLINK, SYS_READDIR, SYS_READLINK };
 
 /* What an operation under test is given, and what it tells. */
 struct trial {
@@ -137,12 +139,16 @@ static void sweep(void **state, operation *run, int variants)
 }
 
 /* A file may stay behind when its own removal was made to fail, and only then. */
-static void check_staging(const struct trial *trial)
+static bool may_stay(const struct trial *trial)
 {
 	bool all_calls = trial->fault.call == SYS_CALL_COUNT && trial->fault.times == 0;
-	bool may_stay = trial->struck && (trial->struck_call == SYS_UNLINK || all_calls);
 
-	if (kit_staged(trial->arena) != 0 && !may_stay)
+	return trial->struck && (trial->struck_call == SYS_UNLINK || all_calls);
+}
+
+static void check_staging(const struct trial *trial)
+{
+	if (kit_staged(trial->arena) != 0 && !may_stay(trial))
 		fail_msg("left in staging after call %llu (%s) failed with %d",
 			(unsigned long long)trial->fault.nth, sys_call_text(trial->struck_call),
 			trial->fault.error);
@@ -359,6 +365,116 @@ static void run_digest(struct trial *trial)
 	close(fd);
 }
 
+/* The directory three below the top; none of them stays open. */
+static void run_dirs_get(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct dirs *dirs = NULL;
+	struct stat expected, st;
+	int fd = -1;
+
+	(void)mkdirat(a->root, "d", 0755);
+	(void)mkdirat(a->root, "d/d", 0755);
+	(void)mkdirat(a->root, "d/d/d", 0755);
+	assert_int_equal(fstatat(a->root, "d/d/d", &expected, 0), 0);
+	begin(trial);
+	int r = dirs_new(a->root, 0, &dirs);
+	for (uint64_t id = 1; r == 0 && id <= 3; id++)
+		r = dirs_add(dirs, id, id - 1, "d");
+	if (r == 0)
+		r = dirs_get(dirs, 3, &fd);
+	end(trial, r, NULL);
+	if (dirs) { /* none the worse for a failure */
+		if (r < 0)
+			assert_int_equal(dirs_get(dirs, 3, &fd), 0);
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_int_equal(st.st_ino, expected.st_ino);
+		dirs_put(dirs, 3);
+	}
+	dirs_free(dirs);
+}
+
+/* Variants: a new directory, one that is there. */
+static void run_dirs_make(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	bool there = trial->variant == 1, made = true;
+	struct dirs *dirs = NULL;
+	int fd;
+
+	(void)unlinkat(a->root, "made", AT_REMOVEDIR);
+	if (there)
+		assert_int_equal(mkdirat(a->root, "made", 0755), 0);
+	assert_int_equal(dirs_new(a->root, 1, &dirs), 0);
+	begin(trial);
+	int r = dirs_make(dirs, 1, 0, "made", 0755, &made);
+	end(trial, r, NULL);
+	bool exists = faccessat(a->root, "made", F_OK, 0) == 0;
+	if (r == 0) {
+		assert_true(exists);
+		assert_int_equal(made, !there);
+	} else {
+		assert_false(made);
+		assert_int_equal(dirs_get(dirs, 1, &fd), -ENOENT);
+		if (exists != there && !may_stay(trial))
+			fail_msg("left behind after %s failed with %d",
+				sys_call_text(trial->struck_call), trial->fault.error);
+		assert_int_equal(dirs_make(dirs, 1, 0, "made", 0755, &made), 0);
+	}
+	assert_int_equal(dirs_get(dirs, 1, &fd), 0);
+	dirs_put(dirs, 1);
+	dirs_free(dirs);
+}
+
+/* Goes to the end; counts what is given, and keeps the first failure. */
+static int walk_all(struct walk *walk, size_t *ret_given, struct zh_error *err)
+{
+	struct walk_entry entry;
+	size_t inside = 0;
+	int r;
+
+	while ((r = walk_next(walk, &entry)) > 0) {
+		inside += entry.kind == WALK_DIRECTORY;
+		inside -= entry.kind == WALK_LEAVE;
+		if (entry.kind != WALK_FAILED)
+			(*ret_given)++;
+		else if (!err_is_set(err))
+			*err = entry.error;
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(inside, 0);
+	return err_is_set(err) ? -err->errnum : 0;
+}
+
+/* Variants: directories stay open, or none does. */
+static void run_walk(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct dirs *dirs = NULL;
+	struct walk *walk = NULL;
+	uint64_t next_id = 1;
+	struct zh_error err;
+	size_t given = 0;
+
+	(void)mkdirat(a->root, "d", 0755);
+	(void)mkdirat(a->root, "d/empty", 0755);
+	(void)symlinkat("target", a->root, "d/link");
+	(void)mkfifoat(a->root, "d/fifo", 0600);
+	random_file(a->root, "file", 1, NEW);
+	err_init(&err);
+	begin(trial);
+	int r = dirs_new(a->root, trial->variant == 0 ? 8 : 0, &dirs);
+	if (r == 0)
+		r = walk_new(dirs, 0, NULL, true, &next_id, &walk);
+	if (r == 0)
+		r = walk_all(walk, &given, &err);
+	end(trial, r, err_is_set(&err) ? &err : NULL);
+	if (r == 0) /* never is something missing without a word */
+		assert_int_equal(given, 7);
+	walk_free(walk);
+	dirs_free(dirs);
+}
+
 /* ------------------------------------------------------------------ promises -------------------
  */
 
@@ -392,6 +508,21 @@ static void a_name_is_told_right_or_not_at_all(void **state)
 	sweep(state, run_root_look, 1);
 }
 
+static void a_numbered_directory_is_the_right_one_or_an_error(void **state)
+{
+	sweep(state, run_dirs_get, 1);
+}
+
+static void a_directory_is_made_and_known_or_neither(void **state)
+{
+	sweep(state, run_dirs_make, 2);
+}
+
+static void a_walk_is_complete_or_tells_what_is_missing(void **state)
+{
+	sweep(state, run_walk, 2);
+}
+
 static void a_digest_is_right_or_an_error(void **state)
 {
 	sweep(state, run_digest, 1);
@@ -409,6 +540,9 @@ int main(void)
 		ARENA_TEST(a_directory_is_entered_or_refused),
 		ARENA_TEST(a_root_is_opened_or_refused),
 		ARENA_TEST(a_name_is_told_right_or_not_at_all),
+		ARENA_TEST(a_numbered_directory_is_the_right_one_or_an_error),
+		ARENA_TEST(a_directory_is_made_and_known_or_neither),
+		ARENA_TEST(a_walk_is_complete_or_tells_what_is_missing),
 		ARENA_TEST_ON_TMPFS(a_digest_is_right_or_an_error),
 	};
 
