@@ -19,9 +19,6 @@
 #define STAGE_FILE  "create file"
 #define STAGE_SPACE "allocate"
 
-/* Rounds of losing a race against another receiver that commits, cleans up or leaves. */
-#define TRIES 512
-
 /*
  * umask(2) cannot be read without being changed for every thread for a moment, in which another
  * thread may create a file; /proc tells it without.
@@ -47,7 +44,10 @@ static int read_umask(void)
 
 void staging_init(struct staging *staging, int root)
 {
-	*staging = (struct staging){ .root = root, .dir = -1, .umask = read_umask() };
+	*staging = (struct staging){ .root = root,
+		.dir = -1,
+		.umask = read_umask(),
+		.entering = PTHREAD_MUTEX_INITIALIZER };
 }
 
 void staging_fini(struct staging *staging)
@@ -82,23 +82,23 @@ static int check_private(const struct staging *staging, int dir, uint64_t *ret_d
 	return 0;
 }
 
-/* From now on nobody removes it. -ESTALE: somebody just has. */
-static int hold_directory(int dir)
+int staging_lock(int dir, int operation)
 {
 	struct stat st;
-	int r = sys_flock(dir, LOCK_SH);
+	int r = sys_flock(dir, operation);
 
 	if (r == 0)
 		r = sys_fstat(dir, &st);
 	return r == 0 && st.st_nlink == 0 ? -ESTALE : r;
 }
 
-static int staging_enter(struct staging *staging, struct zh_error *err)
+static int enter(struct staging *staging, struct zh_error *err)
 {
 	int r, dir;
 
-	if (staging->dir >= 0)
-		return 0;
+	if (staging->umask < 0)
+		return err_set(err, ZH_INTERNAL, staging->umask, STAGE_DIR,
+			"the umask cannot be read from /proc/self/status");
 	r = sys_mkdirat(staging->root, STAGING_DIRECTORY, 0700);
 	if (r < 0 && r != -EEXIST)
 		return err_set(err, err_of_destination(r), r, STAGE_DIR,
@@ -119,7 +119,7 @@ static int staging_enter(struct staging *staging, struct zh_error *err)
 		return err_set(err, err_of_destination(r), r, STAGE_DIR, "%s cannot be used",
 			STAGING_DIRECTORY);
 	}
-	r = hold_directory(dir);
+	r = staging_lock(dir, LOCK_SH); /* from now on nobody removes it */
 	if (r < 0) {
 		sys_close(dir);
 		return r == -ESTALE ? r
@@ -128,6 +128,17 @@ static int staging_enter(struct staging *staging, struct zh_error *err)
 	}
 	staging->dir = dir;
 	return 0;
+}
+
+int staging_enter(struct staging *staging, struct zh_error *err)
+{
+	int r = 0;
+
+	(void)pthread_mutex_lock(&staging->entering);
+	if (staging->dir < 0)
+		r = enter(staging, err);
+	(void)pthread_mutex_unlock(&staging->entering);
+	return r;
 }
 
 static void name_partial(const struct staging_key *key, struct partial *partial)
@@ -290,12 +301,8 @@ static int partial_allocate(int fd, uint64_t size)
 	return r;
 }
 
-static int check_key(
-	const struct staging *staging, const struct staging_key *key, struct zh_error *err)
+static int check_key(const struct staging_key *key, struct zh_error *err)
 {
-	if (staging->umask < 0)
-		return err_set(err, ZH_INTERNAL, staging->umask, STAGE_FILE,
-			"the umask cannot be read from /proc/self/status");
 	if (!root_name_ok(key->name, key->name_length))
 		return err_set(err, ZH_UNSAFE_NAME, EINVAL, STAGE_FILE, "not a name for a file");
 	/* asked beforehand, because crossing RLIMIT_FSIZE raises SIGXFSZ, which ends a program */
@@ -312,11 +319,11 @@ int partial_open(struct staging *staging, const struct staging_key *key,
 	int r;
 
 	ret_partial->fd = -1;
-	r = check_key(staging, key, err);
+	r = check_key(key, err);
 	if (r == 0) {
 		name_partial(key, &partial);
 		r = -ESTALE;
-		for (int i = 0; r == -ESTALE && i < TRIES; i++)
+		for (int i = 0; r == -ESTALE && i < STAGING_TRIES; i++)
 			r = partial_claim(staging, &partial, err);
 		if (r == -ESTALE)
 			r = err_set(err, ZH_BUSY, EBUSY, STAGE_FILE,

@@ -14,14 +14,19 @@
 
 #include "store/root.h"
 
+#include <pthread.h>
+
 #define STAGING_DIRECTORY ROOT_RESERVED
 #define STAGING_NAME_CAP  48
+/* Rounds of losing a race against another receiver that commits, cleans up or leaves. */
+#define STAGING_TRIES 512
 
 struct staging {
 	int root; /* borrowed */
 	int dir;  /* owned and held by a shared lock; opened by the first partial */
 	uint64_t device;
 	int umask; /* of this process when staging_init was called, or a negative errno */
+	pthread_mutex_t entering;
 };
 
 /* What a partial is for: its identity, from which the name is derived. */
@@ -48,6 +53,14 @@ struct partial {
 void staging_init(struct staging *staging, int root);
 /* Closes; removes the directory when it is empty. */
 void staging_fini(struct staging *staging);
+/*
+ * Makes, opens and holds the directory unless that is done. Any thread. -ESTALE, with err
+ * untouched: another receiver has just removed it, to be tried again (STAGING_TRIES). Fills err as
+ * partial_open does.
+ */
+int staging_enter(struct staging *staging, struct zh_error *err) must_check;
+/* Locks a directory. -ESTALE: it was removed meanwhile; else what flock or fstat reports. */
+int staging_lock(int dir, int operation) must_check;
 
 /*
  * Creates or takes over the partial for key and gives it its full size at once: fallocate mode 0,
