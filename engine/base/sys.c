@@ -8,8 +8,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
-#include <sys/utsname.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -21,6 +19,7 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 _Thread_local uint64_t sys_calls[SYS_CALL_COUNT];
@@ -288,6 +287,11 @@ int sys_linkat(int from_dir, const char *from, int to_dir, const char *to, int f
 	return CALL(SYS_LINK, linkat(from_dir, from, to_dir, to, flags));
 }
 
+int sys_symlinkat(const char *target, int dir, const char *name)
+{
+	return CALL(SYS_SYMLINK, symlinkat(target, dir, name));
+}
+
 int sys_fstat(int fd, struct stat *ret_stat)
 {
 	return CALL(SYS_STAT, fstat(fd, ret_stat));
@@ -325,32 +329,6 @@ int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align
 	*ret_memory_align = x.stx_dio_mem_align;
 	*ret_offset_align = x.stx_dio_offset_align;
 	return 0;
-}
-
-int sys_symlinkat(const char *target, int dir, const char *name)
-{
-	return CALL(SYS_SYMLINK, symlinkat(target, dir, name));
-}
-
-int sys_fchownat(int dir, const char *name, uid_t uid, gid_t gid, int flags)
-{
-	return CALL(SYS_CHOWN, fchownat(dir, name, uid, gid, flags));
-}
-
-int sys_utimensat(int dir, const char *name, const struct timespec times[2], int flags)
-{
-	return CALL(SYS_UTIMENS, utimensat(dir, name, times, flags));
-}
-
-bool sys_kernel_is(unsigned major, unsigned minor)
-{
-	struct utsname name;
-	unsigned has_major, has_minor;
-
-	if (CALL(SYS_UNAME, uname(&name)) < 0 ||
-		sscanf(name.release, "%u.%u", &has_major, &has_minor) != 2)
-		return false;
-	return has_major > major || (has_major == major && has_minor >= minor);
 }
 
 int sys_seek(int fd, uint64_t offset, int whence, uint64_t *ret_offset)
@@ -394,9 +372,19 @@ int sys_fchmod(int fd, mode_t mode)
 	return CALL(SYS_CHMOD, fchmod(fd, mode));
 }
 
+int sys_fchownat(int dir, const char *name, uid_t uid, gid_t gid, int flags)
+{
+	return CALL(SYS_CHOWN, fchownat(dir, name, uid, gid, flags));
+}
+
 int sys_futimens(int fd, const struct timespec times[2])
 {
 	return CALL(SYS_UTIMENS, futimens(fd, times));
+}
+
+int sys_utimensat(int dir, const char *name, const struct timespec times[2], int flags)
+{
+	return CALL(SYS_UTIMENS, utimensat(dir, name, times, flags));
 }
 
 int sys_fadvise(int fd, uint64_t offset, uint64_t length, int advice)
@@ -464,6 +452,17 @@ uint64_t sys_file_size_limit(void)
 uid_t sys_euid(void)
 {
 	return geteuid();
+}
+
+bool sys_kernel_is(unsigned major, unsigned minor)
+{
+	struct utsname name;
+	unsigned has_major, has_minor;
+
+	if (CALL(SYS_UNAME, uname(&name)) < 0 ||
+		sscanf(name.release, "%u.%u", &has_major, &has_minor) != 2)
+		return false;
+	return has_major > major || (has_major == major && has_minor >= minor);
 }
 
 void sys_close(int fd)

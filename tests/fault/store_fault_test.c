@@ -5,18 +5,21 @@
  * name absent, old or complete, nothing left in staging, a named outcome, and never a success that
  * is none. Then the same operation works again.
  */
-#include "store_kit.h"
+#include "batch_kit.h"
 
 #include "store/digest.h"
 #include "store/dirs.h"
 #include "store/root.h"
+#include "store/scratch.h"
 #include "store/source.h"
 #include "store/walk.h"
 
 #include <errno.h>
+#include <linux/magic.h>
 #include <unistd.h>
 
 #define SIZE      300001
+#define SMALL     8192
 #define OLD_SIZE  777
 #define OLD       1
 #define NEW       2
@@ -45,7 +48,8 @@ static const struct way ways[] = {
 
 static const enum sys_call store_calls[] = { SYS_OPEN, SYS_MKDIR, SYS_RENAME, SYS_LINK, SYS_STAT,
 	SYS_FALLOCATE, SYS_FTRUNCATE, SYS_FSYNC, SYS_CHMOD, SYS_UTIMENS, SYS_FLOCK, SYS_FCNTL,
-	SYS_READ, SYS_PREAD, SYS_UNLINK, SYS_READDIR, SYS_READLINK };
+	SYS_READ, SYS_PREAD, SYS_UNLINK, SYS_READDIR, SYS_READLINK, SYS_WRITE, SYS_SYNCFS,
+	SYS_SYMLINK, SYS_CHOWN, SYS_UNAME };
 
 /* What an operation under test is given, and what it tells. */
 struct trial {
@@ -259,6 +263,181 @@ static void run_commit(struct trial *trial)
 	assert_int_equal(kit_finish(&staging, &partial, &commit), ZH_OK);
 	assert_true(is_new(a));
 	staging_fini(&staging);
+	assert_int_equal(kit_staged(a), 0);
+}
+
+#define BATCH_MOST 9
+
+/* Variants: three files in one directory by durability (3), or one in each of nine directories. */
+struct batch_trial {
+	struct batch_kit kit;
+	struct batch_file file[BATCH_MOST];
+	struct batch_file *written[BATCH_MOST];
+	char name[BATCH_MOST][8];
+	size_t count;
+	struct zh_error err; /* the first */
+	int r;
+};
+
+static void batch_trial_failed(struct batch_trial *batch, int r, const struct zh_error *err)
+{
+	assert_true(err_is_set(err));
+	assert_string_not_equal(err->file, "");
+	if (batch->r < 0)
+		return;
+	batch->r = r;
+	batch->err = *err;
+}
+
+/* The first is new and may not replace, the second a link in the place of a file, the rest files in
+ * the place of links. */
+static void batch_trial_prepare(struct arena *a, struct batch_trial *batch, int variant)
+{
+	bool spread = variant >= 3;
+
+	tree_remove(a->root_path);
+	assert_int_equal(mkdir(a->root_path, 0755), 0);
+	close(a->root);
+	a->root = open(a->root_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(a->root >= 0);
+	*batch = (struct batch_trial){ .count = spread ? BATCH_MOST : 3 };
+	err_init(&batch->err);
+	assert_int_equal(dirs_new(a->root, 4, &batch->kit.dirs), 0);
+	for (size_t i = 0; i < batch->count; i++) {
+		char path[20];
+		bool made;
+		(void)snprintf(batch->name[i], sizeof(batch->name[i]), "%zu", i);
+		(void)snprintf(path, sizeof(path), spread ? "d%zu/%zu" : "%zu", i, i);
+		batch->file[i] = batch_kit_file(batch->name[i]);
+		batch->file[i].parent = spread ? i + 1 : 0;
+		batch->file[i].link = i == 1;
+		batch->file[i].no_clobber = i == 0;
+		batch->file[i].set_owner = i == 2;
+		batch->file[i].uid = geteuid();
+		batch->file[i].gid = getegid();
+		(void)snprintf(path, sizeof(path), "d%zu", i);
+		if (spread)
+			assert_int_equal(
+				dirs_make(batch->kit.dirs, i + 1, 0, path, 0755, &made), 0);
+		(void)snprintf(path, sizeof(path), spread ? "d%zu/%zu" : "%zu", i, i);
+		if (i == 1)
+			random_file(a->root, path, OLD_SIZE, OLD);
+		if (i > 1)
+			assert_int_equal(symlinkat("../outside/file", a->root, path), 0);
+	}
+}
+
+/* Absent or old, or complete. */
+static void batch_trial_check(struct arena *a, const struct batch_trial *batch, size_t i, bool new)
+{
+	const struct batch_file *file = &batch->file[i];
+	char path[20];
+
+	if (file->parent)
+		(void)snprintf(path, sizeof(path), "d%zu/%zu", i, i);
+	else
+		(void)snprintf(path, sizeof(path), "%zu", i);
+	if (new && file->link)
+		assert_true(batch_kit_link_is(a->root, path, "target"));
+	else if (new)
+		assert_true(random_at(a->root, path, SMALL, NEW));
+	else if (i == 0)
+		assert_int_equal(faccessat(a->root, path, F_OK, AT_SYMLINK_NOFOLLOW), -1);
+	else if (i == 1)
+		assert_true(random_at(a->root, path, OLD_SIZE, OLD));
+	else
+		assert_true(batch_kit_link_is(a->root, path, "../outside/file"));
+}
+
+static void batch_trial_run(struct arena *a, struct batch_trial *batch, int durability)
+{
+	static uint8_t bytes[SMALL];
+	size_t written = 0;
+
+	random_fill(bytes, SMALL, NEW, 0);
+	staging_init(&batch->kit.staging, a->root);
+	assert_int_equal(batch_new(&batch->kit.staging, batch->kit.dirs, &batch->kit.batch), 0);
+	for (size_t i = 0; i < batch->count; i++) {
+		struct batch_file *file = &batch->file[i];
+		struct zh_error err;
+		err_init(&err);
+		int r = file->link ? batch_write(batch->kit.batch, file, "target", 6, &err)
+				   : batch_write(batch->kit.batch, file, bytes, SMALL, &err);
+		assert_true((r == 0) == (file->staged != 0));
+		if (r == 0)
+			batch->written[written++] = file;
+		else
+			batch_trial_failed(batch, r, &err);
+	}
+	batch_commit(batch->kit.batch, batch->written, written, durability);
+	for (size_t i = 0; i < written; i++)
+		if (batch->written[i]->error)
+			batch_trial_failed(
+				batch, -batch->written[i]->error->errnum, batch->written[i]->error);
+	batch_free(batch->kit.batch);
+}
+
+static void run_batch(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	enum zh_durability durability = (enum zh_durability)(trial->variant % 3);
+	static struct batch_trial batch;
+
+	batch_trial_prepare(a, &batch, trial->variant);
+	begin(trial);
+	batch_trial_run(a, &batch, durability);
+	end(trial, batch.r, &batch.err);
+	check_staging(trial);
+	for (size_t i = 0; i < batch.count; i++) {
+		const struct zh_error *error = batch.file[i].error;
+		bool was_written = false;
+		for (size_t w = 0; w < batch.count; w++)
+			was_written |= batch.written[w] == &batch.file[i];
+		/* only when all that failed is the sync of the names may the new one be there */
+		bool visible = error && strcmp(error->stage, "fsync directory") == 0;
+		if (visible)
+			assert_int_equal(durability, ZH_DURABLE_FULL);
+		batch_trial_check(a, &batch, i, was_written && (!error || visible));
+		assert_int_equal(batch.file[i].staged, 0);
+		free(batch.file[i].error);
+	}
+	dirs_free(batch.kit.dirs);
+	staging_fini(&batch.kit.staging);
+	/* and the next attempt is none the worse, and cleans up */
+	batch_trial_prepare(a, &batch, trial->variant);
+	batch_trial_run(a, &batch, ZH_DURABLE_NONE);
+	assert_int_equal(batch.r, 0);
+	dirs_free(batch.kit.dirs);
+	staging_fini(&batch.kit.staging);
+	assert_int_equal(kit_staged(a), 0);
+}
+
+/* To remove what a killed receiver has left is a favour: it never hinders the next one. */
+static void run_leftovers(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	static const char left[] = STAGING_DIRECTORY "/s.0000000000000001";
+	struct batch_file file = batch_kit_file("file");
+	struct staging staging;
+	struct scratch scratch;
+	struct zh_error err;
+
+	(void)mkdirat(a->root, STAGING_DIRECTORY, 0700);
+	assert_int_equal(mkdirat(a->root, left, 0700), 0);
+	text_file(a->root, STAGING_DIRECTORY "/s.0000000000000001/1", "left");
+	err_init(&err);
+	begin(trial);
+	staging_init(&staging, a->root);
+	int r = scratch_open(&staging, &scratch, &err);
+	end(trial, r, &err);
+	assert_true((r == 0) == (scratch.dir >= 0));
+	scratch_close(&staging, &scratch);
+	staging_fini(&staging);
+	/* the next one has it removed */
+	struct batch_kit kit;
+	batch_kit_init(&kit, a->root);
+	assert_int_equal(batch_kit_write(&kit, &file, SMALL, NEW), ZH_OK);
+	batch_kit_fini(&kit);
 	assert_int_equal(kit_staged(a), 0);
 }
 
@@ -488,6 +667,17 @@ static void a_commit_is_seen_whole_or_not_at_all(void **state)
 	sweep(state, run_commit, 9);
 }
 
+static void a_batch_is_seen_file_by_file_whole_or_not_at_all(void **state)
+{
+	/* of a disk's whole file system, syncfs waits for what everybody else writes */
+	sweep(state, run_batch, arena_is_on(arena_of(state), TMPFS_MAGIC) ? 4 : 1);
+}
+
+static void leftovers_hinder_nobody(void **state)
+{
+	sweep(state, run_leftovers, 1);
+}
+
 static void a_source_is_opened_right_or_named_as_failed(void **state)
 {
 	sweep(state, run_source_open, 3);
@@ -535,6 +725,9 @@ int main(void)
 		ARENA_TEST_ON_TMPFS(a_partial_is_opened_whole_or_not_at_all),
 		ARENA_TEST(a_commit_is_seen_whole_or_not_at_all),
 		ARENA_TEST_ON_TMPFS(a_commit_is_seen_whole_or_not_at_all),
+		ARENA_TEST(a_batch_is_seen_file_by_file_whole_or_not_at_all),
+		ARENA_TEST_ON_TMPFS(a_batch_is_seen_file_by_file_whole_or_not_at_all),
+		ARENA_TEST(leftovers_hinder_nobody),
 		ARENA_TEST(a_source_is_opened_right_or_named_as_failed),
 		ARENA_TEST_ON_TMPFS(a_source_is_opened_right_or_named_as_failed),
 		ARENA_TEST(a_directory_is_entered_or_refused),
