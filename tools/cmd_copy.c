@@ -405,8 +405,7 @@ static int finish(const struct copy *copy, int outcome, bool has_run)
 	if (copy->json && json_print(json_of_copy(copy, outcome, status, has_run)) < 0)
 		return say_error(ZH_INTERNAL, "no memory for the report");
 	/* What failed altogether has no figures worth reading. */
-	if (!copy->json && !copy->quiet && has_run &&
-		any_done(zh_transfer_report(copy->transfer)))
+	if (!copy->json && !copy->quiet && has_run && any_done(zh_transfer_report(copy->transfer)))
 		report_print(zh_transfer_report(copy->transfer));
 	return status;
 }

@@ -10,8 +10,8 @@
 
 #include <errno.h>
 
-#define OPEN_FILES_MOST   64    /* each holds a descriptor */
-#define OPEN_PACKS_MOST   256   /* each holds its table */
+#define OPEN_FILES_MOST   64  /* each holds a descriptor */
+#define OPEN_PACKS_MOST   256 /* each holds its table */
 #define OPEN_FOLDERS_MOST (LIMIT_OPEN_DIRS / 2)
 #define PACKED_MOST       (256 * KIB) /* larger files go by themselves */
 #define PACK_WAITS_MS     200         /* for more, when a slow disk has the walk wait */
@@ -200,7 +200,8 @@ static int announce_file(struct sender *sender, struct folder *folder, const cha
 	return send_file(sender, departure);
 }
 
-/* What cannot even be looked at uses up an id, too: the receiver hears of it. folder is not held. */
+/* What cannot even be looked at uses up an id, too: the receiver hears of it. folder is not held.
+ */
 static int announce_failure(struct sender *sender, struct folder *folder, const char *name,
 	const struct zh_error *error)
 {
@@ -350,8 +351,8 @@ static int send_dir(struct sender *sender, const struct folder *folder)
 }
 
 /* A directory that the walk enters: it is a user until it leaves. NULL: no memory, or over. */
-static struct folder *enter_folder(
-	struct announcing *announcing, uint64_t id, const char *name, const struct walk_entry *entry)
+static struct folder *enter_folder(struct announcing *announcing, uint64_t id, const char *name,
+	const struct walk_entry *entry)
 {
 	struct sender *sender = announcing->sender;
 	struct session *session = sender->session;
@@ -540,8 +541,8 @@ static int announce_tree(
 	if (!announcing->tree)
 		return no_memory(sender);
 	announcing->current = NULL;
-	root = enter_folder(announcing, origin->contents ? 0 : sender->next_folder, origin->name,
-		&top);
+	root = enter_folder(
+		announcing, origin->contents ? 0 : sender->next_folder, origin->name, &top);
 	if (!root) {
 		dirs_free(announcing->tree->dirs);
 		sys_close(fd);

@@ -8,7 +8,7 @@
 
 #define CREDIT_STEP (WINDOW / 4)
 
-#define PATH_SHOWN 1024 /* of a path in a message */
+#define PATH_SHOWN  1024 /* of a path in a message */
 
 bool arrival_is_finished(const struct arrival *arrival)
 {
@@ -128,8 +128,7 @@ int arrival_open_partial(
 
 int arrival_plan(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
 {
-	int r = session_plan(
-		receiver->session, arrival->partial.fd, arrival->size, arrival->plan);
+	int r = session_plan(receiver->session, arrival->partial.fd, arrival->size, arrival->plan);
 
 	if (r < 0)
 		return err_set(err, r == -EINVAL ? ZH_CONFIG : ZH_DST_IO, r, "plan",
@@ -155,8 +154,8 @@ int receiver_extend_credit(struct receiver *receiver)
 	return frame.id ? session_send(session, &frame, NULL) : 0;
 }
 
-static void record_failure(struct receiver *receiver, uint64_t parent, const char *name,
-	const struct zh_error *error)
+static void record_failure(
+	struct receiver *receiver, uint64_t parent, const char *name, const struct zh_error *error)
 {
 	char path[PATH_SHOWN];
 
@@ -182,7 +181,8 @@ int arrival_fail(
 		return 0;
 	for (size_t i = 0; pack && i < pack->count; i++)
 		if (!(pack->state[i] & MEMBER_FAILED))
-			record_failure(receiver, pack->member[i].parent, pack->member[i].name, error);
+			record_failure(
+				receiver, pack->member[i].parent, pack->member[i].name, error);
 	if (!pack)
 		record_failure(receiver, arrival->parent, arrival->name, error);
 	int r = tell ? session_send_err(session, arrival->id, 0, error) : 0;
@@ -317,7 +317,8 @@ int arrival_send_need(struct receiver *receiver, struct arrival *arrival, uint8_
 	bool open = !arrival_is_finished(arrival);
 	if (open) {
 		arrival_advance(arrival, ARRIVAL_RECEIVING);
-		length = wire_build_ranges(range, lacking(arrival, range), bytes, FRAME_PAYLOAD_CAP);
+		length =
+			wire_build_ranges(range, lacking(arrival, range), bytes, FRAME_PAYLOAD_CAP);
 		CHECK(length >= 0);
 		need.length = (uint32_t)length;
 	}

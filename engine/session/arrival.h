@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * arrival.h - one file, or one pack of small ones, on its way in, and what the threads of a receiver
- * share: which leaves are there, who still uses it, and what happens when it is complete or has
- * failed. Shared by receiver.c (control), settle.c (the thread that compares and commits) and
- * receive_stream.c (the data connections) only.
+ * arrival.h - one file, or one pack of small ones, on its way in, and what the threads of a
+ * receiver share: which leaves are there, who still uses it, and what happens when it is complete
+ * or has failed. Shared by receiver.c (control), settle.c (the thread that compares and commits)
+ * and receive_stream.c (the data connections) only.
  *
  * Functions marked locked are called with session->lock held.
  */
@@ -90,11 +90,12 @@ struct asked {
 struct receiver {
 	struct session *session;
 	struct staging staging;
-	int place; /* borrowed */
+	int place;           /* borrowed */
 	struct dirs *dirs;   /* below it; NULL: not placed */
 	struct batch *batch; /* goes with dirs */
 	uint64_t last_dir;   /* numbers up to this one have been used */
-	_Atomic bool names_unsynced; /* directories made, or files found, that no sync has followed */
+	_Atomic bool
+		names_unsynced; /* directories made, or files found, that no sync has followed */
 	char only_name[LIMIT_NAME_BYTES + 1];
 	struct arrival *window[WINDOW]; /* by id; finished ones stay until their place is needed */
 	uint64_t next_id;
@@ -105,7 +106,7 @@ struct receiver {
 	struct job *queue_head;
 	struct job *queue_tail;
 	bool settler_ends;
-	bool cleared; /* no thread, no partial and no staging any more */
+	bool cleared;        /* no thread, no partial and no staging any more */
 	struct asked *asked; /* what may be in the place, when this side has asked for it */
 	uint64_t asked_count;
 	bool asks;
@@ -125,8 +126,8 @@ int arrival_fail(struct receiver *receiver, struct arrival *arrival, const struc
 int arrival_fail_member(struct receiver *receiver, struct arrival *arrival, size_t member,
 	const struct zh_error *error, bool tell);
 /* Path below the place of a name in a directory, for messages and the log. */
-void receiver_path(struct receiver *receiver, uint64_t parent, const char *name, char *ret_path,
-	size_t cap);
+void receiver_path(
+	struct receiver *receiver, uint64_t parent, const char *name, char *ret_path, size_t cap);
 
 /* What an arrival held on to, which may take a disk a while to let go. */
 struct leftovers {
@@ -138,8 +139,8 @@ struct leftovers {
 };
 
 /*
- * Takes what an arrival that is over, and that no thread uses any more, holds on to; to be let go of
- * once unlocked. Locked.
+ * Takes what an arrival that is over, and that no thread uses any more, holds on to; to be let go
+ * of once unlocked. Locked.
  */
 struct leftovers arrival_take_unused(struct arrival *arrival);
 void leftovers_discard(struct receiver *receiver, struct leftovers *leftovers);
@@ -160,15 +161,16 @@ int arrival_send_need(struct receiver *receiver, struct arrival *arrival, uint8_
  */
 struct arrival *arrival_claim(struct receiver *receiver, const struct frame *data, bool *ret_store);
 void arrival_set_had(struct arrival *arrival, uint64_t leaf, bool had); /* locked */
-bool arrival_has(const struct arrival *arrival, uint64_t leaf);        /* locked */
+bool arrival_has(const struct arrival *arrival, uint64_t leaf);         /* locked */
 /*
  * Opens the partial; keep: what an earlier transfer of the same file has left in it is kept
  * (partial.kept). Fills err.
  */
-int arrival_open_partial(
-	struct receiver *receiver, struct arrival *arrival, bool keep, struct zh_error *err) must_check;
+int arrival_open_partial(struct receiver *receiver, struct arrival *arrival, bool keep,
+	struct zh_error *err) must_check;
 /* How its bytes will come in. Fills err. */
-int arrival_plan(struct receiver *receiver, struct arrival *arrival, struct zh_error *err) must_check;
+int arrival_plan(
+	struct receiver *receiver, struct arrival *arrival, struct zh_error *err) must_check;
 /* Size of what is wanted of a pack, and NEED for it. */
 int arrival_need_pack(struct receiver *receiver, struct arrival *arrival, uint8_t flags);
 /* Frames of an arrival are over, and so many of its leaves are right and settled. */

@@ -231,8 +231,8 @@ static int tell_failure(
 	return session_send_err(sender->session, departure->id, 0, &told);
 }
 
-int departure_fail(struct sender *sender, struct departure *departure,
-	const struct zh_error *error, bool tell)
+int departure_fail(
+	struct sender *sender, struct departure *departure, const struct zh_error *error, bool tell)
 {
 	struct session *session = sender->session;
 	bool mine;
@@ -300,8 +300,8 @@ static void note_cache(struct session *session, const struct departure *departur
 
 	session_note_cache(session,
 		file_bytes_of_permille(size, departure->plan->resident_permille),
-		file_leave(departure->source.fd, size,
-			departure_leaves_no_cache(session, departure)));
+		file_leave(
+			departure->source.fd, size, departure_leaves_no_cache(session, departure)));
 }
 
 int departure_fail_changed(struct sender *sender, struct departure *departure)

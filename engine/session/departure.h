@@ -22,9 +22,9 @@
 /* A source that is a directory. Kept while anything in it is open. */
 struct tree {
 	int fd;
-	struct dirs *dirs;       /* numbers as the receiver knows them, but 0 is the source */
-	struct folder *root;     /* the source itself */
-	uint32_t folders;        /* that point here */
+	struct dirs *dirs;   /* numbers as the receiver knows them, but 0 is the source */
+	struct folder *root; /* the source itself */
+	uint32_t folders;    /* that point here */
 };
 
 /* A directory of the source that has been announced and not been left. */
@@ -57,10 +57,10 @@ struct pack {
 struct departure {
 	uint64_t id;
 	enum departure_state state;
-	struct pack *pack;    /* NULL: one file */
-	uint64_t size;        /* of the file; of a pack what NEED has asked for */
+	struct pack *pack;     /* NULL: one file */
+	uint64_t size;         /* of the file; of a pack what NEED has asked for */
 	struct folder *folder; /* of one file, NULL: in the place */
-	char *name;           /* of one file, as it is announced; this and what follows go early */
+	char *name;            /* of one file, as it is announced; this and what follows go early */
 	struct source source;
 	struct zh_plan *plan;
 	uint8_t *resends;     /* per leaf, made by the first NAK */
@@ -84,7 +84,8 @@ struct sender {
 	pthread_t announcer;
 	bool announcing;
 	struct schedule schedule;
-	struct departure *window[DEPARTURES]; /* by id; settled ones stay until the place is needed */
+	struct departure
+		*window[DEPARTURES]; /* by id; settled ones stay until the place is needed */
 	uint64_t next_id;
 	uint32_t open_files; /* announced and not settled */
 	uint32_t open_packs;
@@ -112,12 +113,11 @@ void departure_free(struct departure *departure);
  */
 void departure_shed(struct departure *departure);
 /* It is over; its folders are let go by departure_leave, to be called next. Locked. */
-void departure_settle(
-	struct sender *sender, struct departure *departure, enum departure_state to);
+void departure_settle(struct sender *sender, struct departure *departure, enum departure_state to);
 int departure_leave(struct sender *sender, struct departure *departure);
 /* Fails it, all of a pack, for the reason in error; tell: the receiver has to hear of it. */
-int departure_fail(struct sender *sender, struct departure *departure,
-	const struct zh_error *error, bool tell);
+int departure_fail(struct sender *sender, struct departure *departure, const struct zh_error *error,
+	bool tell);
 /* The same for one member of a pack. */
 int member_fail(struct sender *sender, struct departure *departure, size_t member,
 	const struct zh_error *error, bool tell);

@@ -190,9 +190,8 @@ int receive_members(struct receiver *receiver, struct arrival *arrival, const ui
 		if (!(state & MEMBER_WANTED))
 			continue;
 		err_init(&error);
-		if (!(state & MEMBER_FAILED) &&
-			batch_write(receiver->batch, &pack->file[i], bytes, member->size, &error) <
-				0)
+		if (!(state & MEMBER_FAILED) && batch_write(receiver->batch, &pack->file[i], bytes,
+							member->size, &error) < 0)
 			r = arrival_fail_member(receiver, arrival, i, &error, true);
 		bytes += member->size;
 	}

@@ -178,12 +178,12 @@ static int check_name(
 	struct receiver *receiver, uint64_t parent, char *name, size_t cap, struct zh_error *err)
 {
 	if (parent == 0 && !may_be_here(receiver, name))
-		return err_set(err, ZH_UNSAFE_NAME, EINVAL, "announce",
+		return err_set(err, ZH_UNSAFE_NAME, 0, "announce",
 			"the server sends another name than was asked for");
 	if (parent == 0 && receiver->only_name[0])
 		text_set(name, cap, receiver->only_name);
 	if (wire_name_strict(name, strlen(name)) < 0 || strcmp(name, STAGING_DIRECTORY) == 0)
-		return err_set(err, ZH_UNSAFE_NAME, EINVAL, "check name",
+		return err_set(err, ZH_UNSAFE_NAME, 0, "check name",
 			"the name has control characters, is not UTF-8, or is reserved");
 	return 0;
 }
@@ -202,11 +202,11 @@ static int look(int dir, const char *name, struct stat *ret_stat)
 static int check_target(const struct stat *st, bool no_clobber, struct zh_error *err)
 {
 	if (st->st_mode != 0 && !S_ISREG(st->st_mode))
-		return err_set(err, ZH_EXISTS, EEXIST, "look at destination",
+		return err_set(err, ZH_EXISTS, 0, "look at destination",
 			"the destination is a %s and will not be replaced",
 			S_ISDIR(st->st_mode) ? "directory" : "link or special file");
 	if (st->st_mode != 0 && no_clobber)
-		return err_set(err, ZH_EXISTS, EEXIST, "look at destination",
+		return err_set(err, ZH_EXISTS, 0, "look at destination",
 			"the destination exists and is not to be replaced");
 	return 0;
 }
@@ -237,7 +237,8 @@ static bool name_is_open(const struct receiver *receiver, const struct arrival *
 }
 
 /* Holds the directory of what is coming. 1: it was announced, but is not there. */
-static int hold_parent(struct receiver *receiver, uint64_t parent, int *ret_fd, struct zh_error *err)
+static int hold_parent(
+	struct receiver *receiver, uint64_t parent, int *ret_fd, struct zh_error *err)
 {
 	int r = dirs_get(receiver->dirs, parent, ret_fd);
 
@@ -308,8 +309,7 @@ static int prove_ranges(struct receiver *receiver, struct arrival *arrival,
 		return 1;
 	arrival->proof = proof_new(leaves);
 	if (!arrival->proof)
-		return session_failf(
-			receiver->session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
+		return session_failf(receiver->session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
 	arrival->proof->fd = fd;
 	for (size_t i = 0; i < count; i++)
 		for (uint64_t at = 0; at < range[i].length; at += LEAF_BYTES)
@@ -397,7 +397,8 @@ static int skip_file(struct receiver *receiver, struct arrival *arrival)
 }
 
 /* Memory, the way in, and what has to be there before the first byte. */
-static int prepare(struct receiver *receiver, struct arrival *arrival, bool keep, struct zh_error *err)
+static int prepare(
+	struct receiver *receiver, struct arrival *arrival, bool keep, struct zh_error *err)
 {
 	uint64_t leaves = leaf_count(arrival->size);
 	int r = 0;
@@ -430,7 +431,7 @@ static int place_file(struct receiver *receiver, struct arrival *arrival, struct
 		if (!same || arrival->no_clobber)
 			r = check_target(&st, arrival->no_clobber, err);
 		if (r == 0 && name_is_open(receiver, arrival))
-			r = err_set(err, ZH_EXISTS, EEXIST, "check name",
+			r = err_set(err, ZH_EXISTS, 0, "check name",
 				"another file of this session has the same name");
 		if (r < 0)
 			return r;
@@ -488,9 +489,7 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 	arrival->discard = discards(session);
 	arrival->parent = file.parent;
 	atomic_fetch_add(&session->bytes_known, file.size);
-	r = arrival->discard
-		    ? 0
-		    : hold_parent(receiver, file.parent, &arrival->parent_fd, &error);
+	r = arrival->discard ? 0 : hold_parent(receiver, file.parent, &arrival->parent_fd, &error);
 	if (r == 0)
 		r = place_file(receiver, arrival, &error);
 	if (r < 0 && !err_is_set(&error))
@@ -560,8 +559,7 @@ static int place_member(
 	r = look(dir, member->name, &st);
 	dirs_put(receiver->dirs, member->parent);
 	if (r < 0)
-		return err_set(
-			err, err_of_destination(r), r, "look at destination", "cannot look");
+		return err_set(err, err_of_destination(r), r, "look at destination", "cannot look");
 	same = member->kind == MEMBER_FILE &&
 	       may_be_same(session, &st, member->size, member->mtime_s, member->mtime_ns);
 	if (arrival->no_clobber && st.st_mode != 0)
@@ -582,8 +580,7 @@ static int prove_members(struct receiver *receiver, struct arrival *arrival)
 	arrival->proof = range ? proof_new(pack->count) : NULL;
 	if (!arrival->proof) {
 		free(range);
-		return session_failf(
-			receiver->session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
+		return session_failf(receiver->session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
 	}
 	for (size_t i = 0; i < pack->count; i++) {
 		if (!(pack->state[i] & MEMBER_ASKED))
@@ -659,8 +656,8 @@ static int frame_pack(struct receiver *receiver, const struct frame *frame)
 
 /* ------------------------------ directories -------------------------------------------- */
 
-static int fail_directory(
-	struct receiver *receiver, uint64_t id, const struct wire_file *dir, const struct zh_error *error)
+static int fail_directory(struct receiver *receiver, uint64_t id, const struct wire_file *dir,
+	const struct zh_error *error)
 {
 	char path[1024];
 
@@ -701,8 +698,9 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 		return 0;
 	if (!err_is_set(&error))
 		(void)err_set(&error, r == -ENOTDIR ? ZH_EXISTS : err_of_destination(r), r,
-			"make directory", r == -ENOTDIR ? "something else has its name"
-							: "the directory cannot be made");
+			"make directory",
+			r == -ENOTDIR ? "something else has its name"
+				      : "the directory cannot be made");
 	return fail_directory(receiver, frame->id, &dir, &error);
 }
 

@@ -18,8 +18,8 @@ int receiver_new(struct session *session, int root, struct receiver **ret_receiv
 /* Where files go: a directory under root (borrowed), and the name for the only file, or NULL. */
 int receiver_place(struct receiver *receiver, int directory, const char *only_name) must_check;
 /*
- * From now on only what is asked for may come into the place: a file or directory of this name, once.
- * name "": anything; NULL: nothing more yet. 0 or -ENOMEM.
+ * From now on only what is asked for may come into the place: a file or directory of this name,
+ * once. name "": anything; NULL: nothing more yet. 0 or -ENOMEM.
  */
 int receiver_ask(struct receiver *receiver, const char *name, size_t length) must_check;
 /* Everything that was asked for has been announced, or has failed. */

@@ -173,8 +173,7 @@ static int read_member(const struct wire_member *member, int dir, uint8_t *ret_b
 		got = sys_readlinkat(dir, member->name, (char *)ret_bytes, member->size);
 		return got < 0 ? (int)got : (uint32_t)got == member->size ? 0 : -ESTALE;
 	}
-	int fd = root_open_inside(
-		dir, member->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+	int fd = root_open_inside(dir, member->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
 		return fd;
 	for (uint32_t done = 0; r == 0 && done < member->size; done += (uint32_t)got) {
@@ -212,11 +211,11 @@ static int take_member(struct stream_work *work, struct departure *departure, si
 	memset(ret_bytes, 0, member->size);
 	err_init(&error);
 	if (r == -ESTALE || r == -ENODATA)
-		(void)err_set(&error, ZH_SRC_CHANGED, 0, "send",
-			"the source changed while it was sent");
+		(void)err_set(
+			&error, ZH_SRC_CHANGED, 0, "send", "the source changed while it was sent");
 	else
-		(void)err_set(&error, err_of_source(r), r, "read source",
-			"the source cannot be read");
+		(void)err_set(
+			&error, err_of_source(r), r, "read source", "the source cannot be read");
 	return member_fail(work->sender, departure, index, &error, true);
 }
 
@@ -230,8 +229,8 @@ static int gather_pack(struct stream_work *work, struct departure *departure)
 	size_t at = 0;
 	int r = 0;
 
-	for (size_t i = 0;
-		r == 0 && wire_pack_next(pack->table, pack->table_length, &at, &member); i++) {
+	for (size_t i = 0; r == 0 && wire_pack_next(pack->table, pack->table_length, &at, &member);
+		i++) {
 		(void)pthread_mutex_lock(&session->lock);
 		bool wanted = pack->state[i] & MEMBER_WANTED;
 		(void)pthread_mutex_unlock(&session->lock);
@@ -277,8 +276,8 @@ static int send_pack(struct stream_work *work, struct departure *departure,
 
 /* ------------------------------ proofs ------------------------------------------------- */
 
-static int send_leaves(
-	struct stream_work *work, uint64_t id, uint64_t first, const struct digest *digest, size_t count)
+static int send_leaves(struct stream_work *work, uint64_t id, uint64_t first,
+	const struct digest *digest, size_t count)
 {
 	struct session *session = work->sender->session;
 	uint8_t bytes[LIMIT_MEMBERS * DIGEST_BYTES];
@@ -302,8 +301,8 @@ static int digest_members(
 	if (r < 0)
 		return session_failf(
 			work->sender->session, ZH_INTERNAL, r, "data connection", "no memory");
-	for (size_t i = 0;
-		r == 0 && wire_pack_next(pack->table, pack->table_length, &at, &member); i++) {
+	for (size_t i = 0; r == 0 && wire_pack_next(pack->table, pack->table_length, &at, &member);
+		i++) {
 		if (i < first || i >= first + count)
 			continue;
 		r = take_member(work, departure, i, &member, work->buffer.memory);
@@ -452,4 +451,3 @@ int send_stream(struct session *session, struct link *link, struct channel *chan
 	free(work);
 	return r;
 }
-

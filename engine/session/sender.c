@@ -109,9 +109,8 @@ static bool range_is_right(const struct departure *departure, const struct zh_ex
 
 	if (end > units_of(departure))
 		return false;
-	return departure->pack ||
-	       (range->offset % LEAF_BYTES == 0 &&
-		       (end % LEAF_BYTES == 0 || end == departure->source.size));
+	return departure->pack || (range->offset % LEAF_BYTES == 0 &&
+					  (end % LEAF_BYTES == 0 || end == departure->source.size));
 }
 
 /* The members in these ranges are wanted, which are sorted. Returns their bytes. Locked. */
@@ -150,8 +149,8 @@ static void forget_proof(struct departure *departure, const struct zh_extent *ra
 static int begin_proof(struct sender *sender, struct departure *departure,
 	const struct zh_extent *range, size_t count)
 {
-	uint64_t leaves = departure->pack ? departure->pack->count
-					  : leaf_count(departure->source.size);
+	uint64_t leaves =
+		departure->pack ? departure->pack->count : leaf_count(departure->source.size);
 	int r = 0;
 
 	if (departure->state != DEPARTURE_ANNOUNCED || count == 0 || leaves > PROOF_LEAVES_MOST)
@@ -177,8 +176,8 @@ static int begin_sending(struct sender *sender, struct departure *departure,
 	if (departure->state != DEPARTURE_ANNOUNCED && departure->state != DEPARTURE_PROVING)
 		return -EPROTO;
 	schedule_drop(&sender->schedule, departure->id); /* proofs that nobody waits for */
-	departure->in_place = departure->state == DEPARTURE_PROVING && !departure->pack &&
-			      count == 0;
+	departure->in_place =
+		departure->state == DEPARTURE_PROVING && !departure->pack && count == 0;
 	departure_advance(departure, DEPARTURE_SENDING);
 	for (size_t i = 0; i < count && r == 0; i++) {
 		if (!range_is_right(departure, &range[i]))
@@ -217,8 +216,7 @@ static void count_done(const struct departure *departure, uint32_t *ret_files, u
 /* Equal size and time were enough, and all of it is there: that was that. Locked. */
 static bool is_skipped(const struct departure *departure, const struct frame *frame, size_t count)
 {
-	return frame->flags & NEED_TRUSTED && count == 0 &&
-	       departure->state == DEPARTURE_ANNOUNCED;
+	return frame->flags & NEED_TRUSTED && count == 0 && departure->state == DEPARTURE_ANNOUNCED;
 }
 
 static int frame_need(struct sender *sender, struct departure *departure, const struct frame *frame)
@@ -331,8 +329,8 @@ static int frame_ack(struct sender *sender, struct departure *departure, const s
 	}
 	(void)pthread_mutex_unlock(&session->lock);
 	if (!right)
-		return proto(session, ended ? "ACK with another root or less than asked for"
-					    : "ACK before END");
+		return proto(session,
+			ended ? "ACK with another root or less than asked for" : "ACK before END");
 	session_files_done(session, files, bytes);
 	session_files_skipped(session, there);
 	return departure_leave(sender, departure);

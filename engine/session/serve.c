@@ -266,8 +266,7 @@ static int take_rule(struct served *served, const struct frame *frame)
 {
 	struct session *session = &served->session;
 	char pattern[WIRE_RULE_BYTES_MAX + 1];
-	int r = wire_parse_rule(
-		session->control.payload, frame->length, pattern);
+	int r = wire_parse_rule(session->control.payload, frame->length, pattern);
 
 	if (r < 0 || !served->sender || served->wanted > 0)
 		return session_failf(session, ZH_PROTO, 0, "RULE", "malformed, or too late");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * settle.c - the thread of a receiver that waits for disks on behalf of the others: it compares what
- * was there before with the sender's digests, makes complete files visible and durable, and
+ * settle.c - the thread of a receiver that waits for disks on behalf of the others: it compares
+ * what was there before with the sender's digests, makes complete files visible and durable, and
  * acknowledges them. So syncing one overlaps with receiving the next, and nobody who must answer a
  * PING waits for a disk. What has come together while it was busy is settled together.
  */
@@ -129,8 +129,8 @@ static int finish_file(struct receiver *receiver, struct arrival *arrival)
 
 	err_init(&error);
 	if (!digest_equal(&mine, &arrival->end.root))
-		r = err_set(&error, ZH_VERIFY, EBADMSG, "verify",
-			"what arrived is not what the sender read");
+		r = err_set(
+			&error, ZH_VERIFY, 0, "verify", "what arrived is not what the sender read");
 	else if (!arrival->discard)
 		r = arrival->in_place ? keep_in_place(receiver, arrival, &error)
 				      : commit_one(receiver, arrival, &error);
@@ -152,8 +152,8 @@ static int gather_pack(struct settler *settler, struct arrival *arrival)
 
 	if (!digest_equal(&mine, &arrival->end.root)) {
 		err_init(&error);
-		(void)err_set(&error, ZH_VERIFY, 0, "verify",
-			"what arrived is not what the sender read");
+		(void)err_set(
+			&error, ZH_VERIFY, 0, "verify", "what arrived is not what the sender read");
 		return arrival_fail(receiver, arrival, &error, true);
 	}
 	r = arrival->pack->written ? 0 : receive_members(receiver, arrival, NULL);
@@ -201,7 +201,8 @@ static int commit_members(struct settler *settler)
 	return 0;
 }
 
-static int finish_pack(struct receiver *receiver, struct arrival *arrival, const struct zh_error *all)
+static int finish_pack(
+	struct receiver *receiver, struct arrival *arrival, const struct zh_error *all)
 {
 	struct arriving_pack *pack = arrival->pack;
 	int r = 0;
@@ -354,8 +355,8 @@ static bool member_is_there(struct settler *settler, struct arrival *arrival, si
 		mine = digest_of("", 0);
 		r = 0;
 	} else {
-		r = digester_read(&settler->digester, fd,
-			(struct zh_extent){ 0, member->size }, &mine);
+		r = digester_read(
+			&settler->digester, fd, (struct zh_extent){ 0, member->size }, &mine);
 	}
 	sys_close(fd);
 	return r == 0 && digest_equal(&mine, &arrival->proof->claimed[index]);

@@ -42,7 +42,7 @@ struct zh_transfer {
 	struct auth_key key;
 	struct sender *sender;
 	struct receiver *receiver;
-	int root; /* of a pull */
+	int root;     /* of a pull */
 	bool missing; /* of what a pull has asked for, without a reason */
 	uint64_t started_ns;
 	struct zh_error error;
@@ -283,8 +283,8 @@ static int add_rules(struct zh_transfer *transfer, struct zh_error *err)
 	int r = 0;
 
 	for (size_t i = 0; i < transfer->rule_count && r == 0; i++)
-		r = sender_rule(transfer->sender, transfer->rule[i].pattern,
-			transfer->rule[i].exclude);
+		r = sender_rule(
+			transfer->sender, transfer->rule[i].pattern, transfer->rule[i].exclude);
 	if (r == -EINVAL)
 		return err_set(err, ZH_USAGE, r, "options", "not a pattern");
 	return r < 0 ? err_set(err, ZH_INTERNAL, r, "start", "no memory") : 0;
@@ -403,7 +403,8 @@ static int add_source(struct zh_transfer *transfer, const char *path, enum wire_
 		own = name_of_source(transfer->destination, &length);
 	else if (!is_recursive(transfer))
 		length = ends_in_slash(path) ? 0 : length;
-	bool none = length == 0 || strncmp(own, ".", length) == 0 || strncmp(own, "..", length) == 0;
+	bool none =
+		length == 0 || strncmp(own, ".", length) == 0 || strncmp(own, "..", length) == 0;
 	if (!none && length < sizeof(name))
 		memcpy(name, own, length);
 	if (none ? !is_recursive(transfer) : wire_name_check(own, length) < 0) {
@@ -632,11 +633,9 @@ static int outcome_of_files(const struct zh_transfer *transfer)
 	const struct session *session = &transfer->session;
 	const struct zh_report *report = &transfer->report;
 
-	if (transfer->missing)
-		return ZH_PARTIAL;
 	if (report->files_failed == 0)
-		return report->files_done + report->files_skipped ==
-					       atomic_load(&session->files_known)
+		return !transfer->missing && report->files_done + report->files_skipped ==
+						     atomic_load(&session->files_known)
 			       ? ZH_OK
 			       : ZH_PARTIAL;
 	if (report->files_done + report->files_skipped > 0 || session->failure_count == 0)

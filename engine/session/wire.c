@@ -749,7 +749,7 @@ int wire_build_leave(const struct wire_leave *leave, uint8_t *ret_bytes, size_t 
 	put_le32(ret_bytes + 8, leave->mtime_ns);
 	put_le32(ret_bytes + 12, leave->mode);
 	return wire_parse_leave(ret_bytes, WIRE_LEAVE_BYTES, &back) < 0 ? -EINVAL
-									 : WIRE_LEAVE_BYTES;
+									: WIRE_LEAVE_BYTES;
 }
 
 int wire_parse_leave(const uint8_t *bytes, size_t length, struct wire_leave *ret_leave)

@@ -351,8 +351,8 @@ int partial_open(struct staging *staging, const struct staging_key *key,
 	return 0;
 }
 
-int partial_written(const struct partial *partial, struct zh_extent *ret_range, size_t cap,
-	size_t *ret_count)
+int partial_written(
+	const struct partial *partial, struct zh_extent *ret_range, size_t cap, size_t *ret_count)
 {
 	uint64_t at = 0;
 	size_t count = 0;

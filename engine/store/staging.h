@@ -68,8 +68,8 @@ int staging_lock(int dir, int operation) must_check;
 /*
  * Creates or takes over the partial for key and gives it its full size at once: fallocate mode 0,
  * so that a full disk is an early and clear error, or ftruncate where the file system cannot (and
- * on tmpfs, see partial_allocate). An older partial of the same key is emptied first, unless it is to
- * be kept and has all of its size: then what is in it is for the caller to prove. Fills err:
+ * on tmpfs, see partial_allocate). An older partial of the same key is emptied first, unless it is
+ * to be kept and has all of its size: then what is in it is for the caller to prove. Fills err:
  * NOSPACE, QUOTA, PERM, BUSY (locked by another receiver), DST_IO, EXISTS (the name of the staging
  * directory is taken by something else), LIMIT, UNSAFE_NAME, INTERNAL. On failure nothing new is
  * left behind; an older partial may stay.
@@ -77,8 +77,8 @@ int staging_lock(int dir, int operation) must_check;
 int partial_open(struct staging *staging, const struct staging_key *key,
 	struct partial *ret_partial, struct zh_error *err) must_check;
 /*
- * Ranges of whole leaves that have been written, as the file system tells: sorted, at most cap; what
- * does not fit is left out. 0, -EOPNOTSUPP: it cannot tell; what lseek reports.
+ * Ranges of whole leaves that have been written, as the file system tells: sorted, at most cap;
+ * what does not fit is left out. 0, -EOPNOTSUPP: it cannot tell; what lseek reports.
  */
 int partial_written(const struct partial *partial, struct zh_extent *ret_range, size_t cap,
 	size_t *ret_count) must_check;

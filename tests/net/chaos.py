@@ -245,7 +245,7 @@ def a_control_connection_that_goes_silent_times_out():
             # the server finds out for itself, about as soon
             scene.no_session(20)
         check(not scene.names(), "a file appeared")
-        scene.no_staging()
+        scene.only_partials()
 
 
 def a_data_connection_that_goes_silent_times_out():
@@ -261,7 +261,7 @@ def a_data_connection_that_goes_silent_times_out():
             check(done.seconds <= 75, f"after {done.seconds:.0f} s")
             scene.no_session(20)
         check(not scene.names(), "a file appeared")
-        scene.no_staging()
+        scene.only_partials()
 
 
 def a_line_that_trickles_works():

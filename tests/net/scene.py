@@ -159,6 +159,12 @@ class Scene:
         check(not os.path.exists(os.path.join(directory or self.root, STAGING)),
               "staging is left behind")
 
+    def only_partials(self, directory=None):
+        """After a broken session: at most what a later copy of the same file takes up."""
+        staging = os.path.join(directory or self.root, STAGING)
+        for name in os.listdir(staging) if os.path.isdir(staging) else []:
+            check(name.endswith(".part"), f"{name} in staging")
+
     def kill_server(self):
         self.server.kill()
         self.server.wait()

@@ -49,7 +49,7 @@ struct arg_list {
 	struct arg_item {
 		const char *text;
 		uint64_t value; /* of the row: tells options apart that share a list */
-	} *item;
+	} * item;
 	size_t count;
 };
 
