@@ -123,6 +123,23 @@ static struct departure *begin(struct sender *sender, struct pack *pack)
 
 /* ------------------------------ one file ----------------------------------------------- */
 
+static int send_map(struct sender *sender, const struct departure *departure)
+{
+	const struct holes *holes = &departure->holes;
+	uint8_t *bytes = malloc(FRAME_PAYLOAD_CAP);
+	struct frame frame = { .type = FRAME_MAP, .id = departure->id };
+	int length, r;
+
+	if (!bytes)
+		return no_memory(sender);
+	length = wire_build_ranges(holes->extent, holes->count, bytes, FRAME_PAYLOAD_CAP);
+	CHECK(length >= 0);
+	frame.length = (uint32_t)length;
+	r = session_send(sender->session, &frame, bytes);
+	free(bytes);
+	return r;
+}
+
 static int send_file(struct sender *sender, const struct departure *departure)
 {
 	struct session *session = sender->session;
@@ -142,12 +159,37 @@ static int send_file(struct sender *sender, const struct departure *departure)
 	CHECK(length > 0);
 	struct frame frame = {
 		.type = FRAME_FILE,
-		.flags = session->no_clobber ? FILE_NO_CLOBBER : 0,
+		.flags = (uint8_t)((session->no_clobber ? FILE_NO_CLOBBER : 0) |
+				   (departure->holes.sparse ? FILE_SPARSE : 0)),
 		.length = (uint32_t)length,
 		.id = departure->id,
 	};
-	atomic_fetch_add(&session->bytes_known, departure->source.size);
-	return session_send(session, &frame, bytes);
+	int r;
+
+	atomic_fetch_add(
+		&session->bytes_known, holes_data_bytes(&departure->holes, departure->source.size));
+	r = session_send(session, &frame, bytes);
+	return r == 0 && departure->holes.sparse ? send_map(sender, departure) : r;
+}
+
+/* Finds holes, if there may be any that are worth it. What cannot be told is data. */
+static int map_file(struct sender *sender, struct departure *departure, struct zh_error *err)
+{
+	struct holes *holes = &departure->holes;
+	int r;
+
+	if (!departure->source.sparse)
+		return 0;
+	holes->extent = calloc(WIRE_RANGES_MAX, sizeof(*holes->extent));
+	if (!holes->extent)
+		return err_set(err, ZH_INTERNAL, ENOMEM, "announce", "no memory");
+	r = source_map(&departure->source, holes->extent, WIRE_RANGES_MAX, &holes->count);
+	if (r < 0 && r != -EOPNOTSUPP)
+		return err_set(err, ZH_SRC_IO, r, "open source", "its holes cannot be found");
+	holes->sparse = r == 0;
+	if (r == 0 && sender->session->setup.verify == ZH_VERIFY_FULL)
+		holes_add(holes, departure->source.size, &departure->sum);
+	return 0;
 }
 
 static int plan_file(struct sender *sender, struct departure *departure, struct zh_error *err)
@@ -190,6 +232,8 @@ static int announce_file(struct sender *sender, struct folder *folder, const cha
 		r = source_open(dir, path, beneath, &departure->source, &error);
 	if (r == 0)
 		r = plan_file(sender, departure, &error);
+	if (r == 0)
+		r = map_file(sender, departure, &error);
 	(void)pthread_mutex_lock(&session->lock);
 	departure->folder = folder;
 	departure->size = departure->source.size;

@@ -66,6 +66,7 @@ struct leftovers arrival_take_unused(struct arrival *arrival)
 	if (!arrival_is_over(arrival))
 		return leftovers;
 	free(arrival->plan);
+	holes_free(&arrival->holes);
 	free(arrival->have);
 	free(arrival->resends);
 	arrival->plan = NULL;
@@ -115,6 +116,8 @@ int arrival_open_partial(
 		.mtime_s = arrival->mtime_s,
 		.mtime_ns = arrival->mtime_ns,
 		.keep = keep,
+		.sparse = arrival->holes.sparse,
+		.data_bytes = holes_data_bytes(&arrival->holes, arrival->size),
 	};
 	uint64_t start = clock_now_ns();
 	int r = dirs_identity(
@@ -122,8 +125,29 @@ int arrival_open_partial(
 
 	CHECK(r == 0); /* its directory is held */
 	r = partial_open(&receiver->staging, &key, &arrival->partial, err);
+	if (r == 0 && arrival->holes.sparse) {
+		r = partial_reserve(&arrival->partial, arrival->holes.extent, arrival->holes.count);
+		if (r < 0)
+			(void)err_set(err, err_of_destination(r), r, "allocate",
+				"no room can be made for its data");
+	}
 	atomic_fetch_add(&receiver->session->disk_ns, clock_now_ns() - start);
 	return r;
+}
+
+void arrival_skip_holes(struct receiver *receiver, struct arrival *arrival)
+{
+	struct session *session = receiver->session;
+	uint64_t leaves = leaf_count(arrival->size);
+
+	(void)pthread_mutex_lock(&session->lock);
+	for (uint64_t leaf = 0; arrival->holes.sparse && leaf < leaves; leaf++)
+		if (holes_has_leaf(&arrival->holes, leaf))
+			arrival_set_had(arrival, leaf, true);
+	if (session->setup.verify == ZH_VERIFY_FULL)
+		holes_add(&arrival->holes, arrival->size, &arrival->sum);
+	arrival->leaves_left = leaf_count(holes_data_bytes(&arrival->holes, arrival->size));
+	(void)pthread_mutex_unlock(&session->lock);
 }
 
 int arrival_plan(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)

@@ -10,6 +10,7 @@
 #ifndef ZH_SESSION_ARRIVAL_H
 #define ZH_SESSION_ARRIVAL_H
 
+#include "session/holes.h"
 #include "session/session.h"
 #include "store/batch.h"
 #include "store/dirs.h"
@@ -73,6 +74,7 @@ struct arrival {
 	uint32_t mode;
 	bool no_clobber;
 	bool discard;         /* measured, not stored */
+	struct holes holes;   /* of one file; sparse with extent NULL: MAP is to come */
 	uint32_t users;       /* DATA frames being received now, and the committing thread */
 	uint64_t leaves_left; /* not yet on their way to disk and settled */
 	uint8_t *have;        /* bit per leaf: settled, or being received */
@@ -168,6 +170,8 @@ bool arrival_has(const struct arrival *arrival, uint64_t leaf);         /* locke
  */
 int arrival_open_partial(struct receiver *receiver, struct arrival *arrival, bool keep,
 	struct zh_error *err) must_check;
+/* What lies in holes has not to come, and counts. Once, when the rest is known to be lacking. */
+void arrival_skip_holes(struct receiver *receiver, struct arrival *arrival);
 /* How its bytes will come in. Fills err. */
 int arrival_plan(
 	struct receiver *receiver, struct arrival *arrival, struct zh_error *err) must_check;

@@ -45,6 +45,7 @@ static void departure_empty(struct departure *departure)
 {
 	source_close(&departure->source);
 	free(departure->plan);
+	holes_free(&departure->holes);
 	free(departure->resends);
 	free(departure->proof);
 	free(departure->proved);

@@ -10,6 +10,7 @@
 #ifndef ZH_SESSION_DEPARTURE_H
 #define ZH_SESSION_DEPARTURE_H
 
+#include "session/holes.h"
 #include "session/schedule.h"
 #include "session/sender.h"
 #include "session/session.h"
@@ -63,6 +64,7 @@ struct departure {
 	char *name;            /* of one file, as it is announced; this and what follows go early */
 	struct source source;
 	struct zh_plan *plan;
+	struct holes holes;   /* of one file */
 	uint8_t *resends;     /* per leaf, made by the first NAK */
 	struct digest *proof; /* per leaf or member, as told in LEAF; made by NEED with PROVE */
 	uint8_t *proved;      /* bit per leaf: its proof counts in sum */

@@ -275,18 +275,59 @@ static void ask_proof(struct proof *proof, uint64_t unit)
 	proof->awaited++;
 }
 
+/* A leaf that may be there. What a hole holds is known without asking. */
+static void ask_leaf(struct arrival *arrival, uint64_t leaf)
+{
+	struct proof *proof = arrival->proof;
+
+	if (!holes_has_leaf(&arrival->holes, leaf)) {
+		ask_proof(proof, leaf);
+	} else if (proof->fd >= 0) { /* in a partial holes are made at the end */
+		ask_proof(proof, leaf);
+		proof->awaited--;
+		proof->claimed[leaf] = digest_of_zeros(
+			(size_t)min_u64(LEAF_BYTES, arrival->size - leaf * LEAF_BYTES));
+	}
+}
+
+/* What is asked for and not known, as ranges of bytes or members. Returns how many. */
+static size_t asked_ranges(const struct arrival *arrival, struct zh_extent *ret_range)
+{
+	const struct proof *proof = arrival->proof;
+	uint64_t units = arrival->pack ? arrival->pack->count : leaf_count(arrival->size);
+	uint64_t unit = arrival->pack ? 1 : LEAF_BYTES;
+	size_t count = 0;
+	bool open = false;
+
+	for (uint64_t i = 0; i < units; i++) {
+		bool asks =
+			proof->asked[i / 8] & 1u << i % 8 && !holes_has_leaf(&arrival->holes, i);
+		if (asks && !open)
+			ret_range[count++] = (struct zh_extent){ i * unit, 0 };
+		if (asks)
+			ret_range[count - 1].length += unit;
+		open = asks;
+	}
+	if (!arrival->pack && open)
+		ret_range[count - 1].length = arrival->size - ret_range[count - 1].offset;
+	return count;
+}
+
 /* Asks for the digests of what may be there. */
-static int send_prove(struct receiver *receiver, struct arrival *arrival,
-	const struct zh_extent *range, size_t count)
+static int send_prove(struct receiver *receiver, struct arrival *arrival)
 {
 	struct session *session = receiver->session;
+	struct zh_extent *range = calloc(WIRE_RANGES_MAX, sizeof(*range));
 	uint8_t *bytes = malloc(FRAME_PAYLOAD_CAP);
 	struct frame need = { .type = FRAME_NEED, .flags = NEED_PROVE, .id = arrival->id };
 	int length, r;
 
-	if (!bytes)
+	if (!bytes || !range) {
+		free(bytes);
+		free(range);
 		return session_failf(session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
-	length = wire_build_ranges(range, count, bytes, FRAME_PAYLOAD_CAP);
+	}
+	length = wire_build_ranges(range, asked_ranges(arrival, range), bytes, FRAME_PAYLOAD_CAP);
 	CHECK(length > 0);
 	need.length = (uint32_t)length;
 	(void)pthread_mutex_lock(&session->lock);
@@ -296,6 +337,7 @@ static int send_prove(struct receiver *receiver, struct arrival *arrival,
 	(void)pthread_mutex_unlock(&session->lock);
 	r = open ? session_send(session, &need, bytes) : 0;
 	free(bytes);
+	free(range);
 	return r;
 }
 
@@ -313,8 +355,8 @@ static int prove_ranges(struct receiver *receiver, struct arrival *arrival,
 	arrival->proof->fd = fd;
 	for (size_t i = 0; i < count; i++)
 		for (uint64_t at = 0; at < range[i].length; at += LEAF_BYTES)
-			ask_proof(arrival->proof, (range[i].offset + at) / LEAF_BYTES);
-	return send_prove(receiver, arrival, range, count);
+			ask_leaf(arrival, (range[i].offset + at) / LEAF_BYTES);
+	return arrival->proof->awaited > 0 ? send_prove(receiver, arrival) : 1;
 }
 
 /* What an earlier transfer has left in the partial. 1: nothing. */
@@ -407,9 +449,10 @@ static int prepare(
 	arrival->have = calloc(1, leaves / 8 + 1);
 	if (!arrival->plan || !arrival->have)
 		return err_set(err, ZH_INTERNAL, ENOMEM, "open partial", "no memory");
-	arrival->leaves_left = leaves;
 	if (!arrival->discard)
 		r = arrival_open_partial(receiver, arrival, keep, err);
+	if (r == 0)
+		arrival_skip_holes(receiver, arrival);
 	return r < 0 ? r : arrival_plan(receiver, arrival, err);
 }
 
@@ -490,8 +533,45 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 	arrival->parent = file.parent;
 	atomic_fetch_add(&session->bytes_known, file.size);
 	r = arrival->discard ? 0 : hold_parent(receiver, file.parent, &arrival->parent_fd, &error);
-	if (r == 0)
+	arrival->holes.sparse = frame->flags & FILE_SPARSE;
+	if (r == 0 && !arrival->holes.sparse)
 		r = place_file(receiver, arrival, &error);
+	if (r < 0 && !err_is_set(&error))
+		return r;
+	return err_is_set(&error) ? arrival_fail(receiver, arrival, &error, true) : 0;
+}
+
+/* The extents of a sparse file, which can be placed now. */
+static int frame_map(struct receiver *receiver, struct arrival *arrival, const struct frame *frame)
+{
+	struct session *session = receiver->session;
+	struct holes *holes = &arrival->holes;
+	struct zh_extent *extent = calloc(WIRE_RANGES_MAX, sizeof(*extent));
+	struct zh_error error;
+	size_t count = 0;
+	bool expected;
+	int r;
+
+	if (!extent)
+		return session_failf(session, ZH_INTERNAL, ENOMEM, "MAP", "no memory");
+	r = wire_parse_ranges(
+		session->control.payload, frame->length, extent, WIRE_RANGES_MAX, &count);
+	if (r == 0 && count > 0 &&
+		extent[count - 1].offset + extent[count - 1].length > arrival->size)
+		r = -EPROTO;
+	(void)pthread_mutex_lock(&session->lock);
+	bool failed = arrival->state == ARRIVAL_FAILED;
+	expected = arrival->state == ARRIVAL_ANNOUNCED && holes->sparse && !holes->extent;
+	if (r == 0 && expected)
+		*holes = (struct holes){ .extent = extent, .count = count, .sparse = true };
+	(void)pthread_mutex_unlock(&session->lock);
+	if (r < 0 || !expected) {
+		free(extent);
+		return r == 0 && failed ? 0
+					: proto(session, "MAP that does not belong to its FILE");
+	}
+	err_init(&error);
+	r = place_file(receiver, arrival, &error);
 	if (r < 0 && !err_is_set(&error))
 		return r;
 	return err_is_set(&error) ? arrival_fail(receiver, arrival, &error, true) : 0;
@@ -573,27 +653,14 @@ static int place_member(
 static int prove_members(struct receiver *receiver, struct arrival *arrival)
 {
 	const struct arriving_pack *pack = arrival->pack;
-	struct zh_extent *range = calloc(pack->count, sizeof(*range));
-	size_t count = 0;
-	int r = 1;
 
-	arrival->proof = range ? proof_new(pack->count) : NULL;
-	if (!arrival->proof) {
-		free(range);
+	arrival->proof = proof_new(pack->count);
+	if (!arrival->proof)
 		return session_failf(receiver->session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
-	}
-	for (size_t i = 0; i < pack->count; i++) {
-		if (!(pack->state[i] & MEMBER_ASKED))
-			continue;
-		ask_proof(arrival->proof, i);
-		if (count == 0 || range[count - 1].offset + range[count - 1].length != i)
-			range[count++] = (struct zh_extent){ i, 0 };
-		range[count - 1].length++;
-	}
-	if (count > 0)
-		r = send_prove(receiver, arrival, range, count);
-	free(range);
-	return r;
+	for (size_t i = 0; i < pack->count; i++)
+		if (pack->state[i] & MEMBER_ASKED)
+			ask_proof(arrival->proof, i);
+	return arrival->proof->awaited > 0 ? send_prove(receiver, arrival) : 1;
 }
 
 /* Decides about each member, and tells of those that cannot be. */
@@ -747,7 +814,8 @@ static int frame_leaf(struct receiver *receiver, struct arrival *arrival, const 
 	right = right && open && range_fits(frame->offset, count, units);
 	for (size_t i = 0; right && i < count; i++) {
 		uint64_t unit = frame->offset + i;
-		right = proof->asked[unit / 8] & 1u << unit % 8 && proof->awaited > 0;
+		right = proof->asked[unit / 8] & 1u << unit % 8 && proof->awaited > 0 &&
+			!holes_has_leaf(&arrival->holes, unit);
 		proof->claimed[unit] = digest[i];
 		proof->awaited -= right;
 	}
@@ -824,6 +892,7 @@ static int receiver_frame(struct session *session, const struct frame *frame)
 		return frame_dir(receiver, frame);
 	case FRAME_LEAVE:
 		return frame_leave(receiver, frame);
+	case FRAME_MAP:
 	case FRAME_LEAF:
 	case FRAME_END:
 		(void)pthread_mutex_lock(&session->lock);
@@ -831,8 +900,9 @@ static int receiver_frame(struct session *session, const struct frame *frame)
 		(void)pthread_mutex_unlock(&session->lock);
 		if (!arrival)
 			return proto(session, "a frame for a file that was not announced");
-		return frame->type == FRAME_LEAF ? frame_leaf(receiver, arrival, frame)
-						 : frame_end(receiver, arrival, frame);
+		return frame->type == FRAME_MAP    ? frame_map(receiver, arrival, frame)
+		       : frame->type == FRAME_LEAF ? frame_leaf(receiver, arrival, frame)
+						   : frame_end(receiver, arrival, frame);
 	default:
 		return proto(session, "a frame that is not expected");
 	}

@@ -109,8 +109,9 @@ static bool range_is_right(const struct departure *departure, const struct zh_ex
 
 	if (end > units_of(departure))
 		return false;
-	return departure->pack || (range->offset % LEAF_BYTES == 0 &&
-					  (end % LEAF_BYTES == 0 || end == departure->source.size));
+	return departure->pack ||
+	       (holes_spare(&departure->holes, range) && range->offset % LEAF_BYTES == 0 &&
+		       (end % LEAF_BYTES == 0 || end == departure->source.size));
 }
 
 /* The members in these ranges are wanted, which are sorted. Returns their bytes. Locked. */

@@ -92,8 +92,14 @@ static int commit_one(struct receiver *receiver, struct arrival *arrival, struct
 		.durability = (enum zh_durability)session->setup.durability,
 		.drop_cache = session->setup.cache == ZH_CACHE_DROP,
 	};
-	int r = commit_file(&receiver->staging, &arrival->partial, &commit, err);
+	int r = 0;
 
+	if (arrival->holes.sparse)
+		r = partial_punch(&arrival->partial, arrival->holes.extent, arrival->holes.count);
+	if (r < 0)
+		return err_set(err, err_of_destination(r), r, "make holes",
+			"the holes of the file cannot be made");
+	r = commit_file(&receiver->staging, &arrival->partial, &commit, err);
 	if (r == 0)
 		session_note_cache(session, 0, arrival->partial.cached_bytes);
 	return r;
@@ -281,7 +287,8 @@ static void bound_ranges(struct arrival *arrival)
 	bool open = false;
 
 	for (uint64_t i = 0; i < leaves; i++) {
-		bool lacks = !arrival_has(arrival, i) || ranges == WIRE_RANGES_MAX;
+		bool lacks = !arrival_has(arrival, i) ||
+			     (ranges == WIRE_RANGES_MAX && is_asked(arrival->proof, i));
 		if (lacks)
 			arrival_set_had(arrival, i, false);
 		ranges += lacks && !open;
@@ -298,7 +305,7 @@ static uint64_t count_proved(struct receiver *receiver, struct arrival *arrival)
 	for (uint64_t i = 0; i < leaves; i++) {
 		if (!arrival_has(arrival, i))
 			lacking++;
-		else if (full)
+		else if (full && is_asked(arrival->proof, i))
 			leaf_sum_add(&arrival->sum, i, &arrival->proof->claimed[i]);
 	}
 	return lacking;
@@ -324,7 +331,8 @@ static int prove_file(struct settler *settler, struct arrival *arrival)
 		/* what has the name is another file: all of it is sent, into a partial */
 		memset(arrival->have, 0, leaves / 8 + 1);
 		arrival->sum = (struct leaf_sum){ 0 };
-		lacking = leaves;
+		arrival_skip_holes(receiver, arrival);
+		lacking = arrival->leaves_left;
 		arrival->plan = calloc(1, sizeof(*arrival->plan));
 		r = arrival->plan ? arrival_open_partial(receiver, arrival, false, &error)
 				  : err_set(&error, ZH_INTERNAL, ENOMEM, "plan", "no memory");

@@ -6,6 +6,7 @@
 #include "store/root.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #define STAGE "open source"
 /* O_NONBLOCK: a FIFO without a writer must not hold us; it is taken off again for regular files. */
@@ -111,6 +112,7 @@ static int source_take(struct source *source)
 	source->mode = st.st_mode & 07777;
 	source->device = st.st_dev;
 	source->inode = st.st_ino;
+	source->sparse = (uint64_t)st.st_blocks * 512 < source->size;
 	return 0;
 }
 
@@ -169,6 +171,57 @@ void source_close(struct source *source)
 {
 	sys_close(source->fd);
 	source->fd = -1;
+}
+
+/* Halves the number of extents by filling the smaller holes up. */
+static size_t fill_holes(struct zh_extent *extent, size_t count)
+{
+	uint64_t largest = 0, most;
+	size_t kept = count;
+
+	for (size_t i = 1; i < count; i++)
+		largest = max_u64(
+			largest, extent[i].offset - extent[i - 1].offset - extent[i - 1].length);
+	for (most = 4 * KIB; kept > count / 2 && most <= 2 * largest; most *= 2) {
+		size_t out = 0;
+		for (size_t i = 1; i < kept; i++) {
+			uint64_t end = extent[out].offset + extent[out].length;
+			if (extent[i].offset - end <= most)
+				extent[out].length =
+					extent[i].offset + extent[i].length - extent[out].offset;
+			else
+				extent[++out] = extent[i];
+		}
+		kept = out + 1;
+	}
+	return kept;
+}
+
+int source_map(
+	const struct source *source, struct zh_extent *ret_extent, size_t cap, size_t *ret_count)
+{
+	uint64_t at = 0;
+	size_t count = 0;
+
+	while (at < source->size) {
+		uint64_t data, hole;
+		int r = sys_seek(source->fd, at, SEEK_DATA, &data);
+		if (r == -ENXIO)
+			break; /* only a hole from here on */
+		if (r == 0)
+			r = sys_seek(source->fd, data, SEEK_HOLE, &hole);
+		if (r < 0)
+			return r == -EINVAL ? -EOPNOTSUPP : r;
+		data = min_u64(data, source->size);
+		at = min_u64(hole, source->size);
+		if (at <= data)
+			break; /* it has shrunk */
+		if (count == cap)
+			count = fill_holes(ret_extent, count);
+		ret_extent[count++] = (struct zh_extent){ data, at - data };
+	}
+	*ret_count = count;
+	return 0;
 }
 
 int source_unchanged(const struct source *source)

@@ -9,6 +9,7 @@
 #include "base/sys.h"
 
 #include <errno.h>
+#include <unistd.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -287,17 +288,18 @@ static int check_space(int fd, uint64_t size, bool *ret_tmpfs)
  *   ftruncate 0.00,      with the writing after it 0.71-1.65, median 0.8
  * check_space keeps the early error there.
  */
-static int partial_allocate(int fd, uint64_t size)
+static int partial_allocate(int fd, const struct staging_key *key)
 {
+	uint64_t size = key->size;
 	bool tmpfs;
 	int r;
 
 	if (size == 0)
 		return 0; /* fallocate refuses it, and there is nothing to allocate */
-	r = check_space(fd, size, &tmpfs);
+	r = check_space(fd, key->sparse ? key->data_bytes : size, &tmpfs);
 	if (r < 0)
 		return r;
-	r = tmpfs ? -EOPNOTSUPP : sys_fallocate(fd, 0, 0, size);
+	r = tmpfs || key->sparse ? -EOPNOTSUPP : sys_fallocate(fd, 0, 0, size);
 	if (r == -EOPNOTSUPP || r == -ENOSYS)
 		r = sys_ftruncate(fd, size);
 	return r;
@@ -334,7 +336,7 @@ int partial_open(struct staging *staging, const struct staging_key *key,
 				"other transfers keep taking the staging file away");
 	}
 	if (r == 0) {
-		r = partial_allocate(partial.fd, partial.size);
+		r = partial_allocate(partial.fd, key);
 		if (r < 0) {
 			(void)err_set(err, err_of_destination(r), r, STAGE_SPACE,
 				"no room can be made for %llu bytes",
@@ -349,6 +351,31 @@ int partial_open(struct staging *staging, const struct staging_key *key,
 	}
 	*ret_partial = partial;
 	return 0;
+}
+
+int partial_reserve(const struct partial *partial, const struct zh_extent *extent, size_t count)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = sys_fallocate(partial->fd, 0, extent[i].offset, extent[i].length);
+	return r == -EOPNOTSUPP || r == -ENOSYS ? 0 : r;
+}
+
+int partial_punch(const struct partial *partial, const struct zh_extent *extent, size_t count)
+{
+	uint64_t at = 0;
+	int r = 0;
+
+	for (size_t i = 0; i <= count && r == 0; i++) {
+		uint64_t end = i < count ? extent[i].offset : partial->size;
+		if (end > at)
+			r = sys_fallocate(partial->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				at, end - at);
+		if (i < count)
+			at = extent[i].offset + extent[i].length;
+	}
+	return r;
 }
 
 int partial_written(

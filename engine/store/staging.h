@@ -39,7 +39,10 @@ struct staging_key {
 	uint64_t size;
 	int64_t mtime_s;
 	uint32_t mtime_ns;
-	bool keep; /* no part of the identity: see partial_open */
+	/* no part of the identity */
+	bool keep;   /* see partial_open */
+	bool sparse; /* room is made by the caller, for data_bytes in all */
+	uint64_t data_bytes;
 };
 
 struct partial {
@@ -76,6 +79,15 @@ int staging_lock(int dir, int operation) must_check;
  */
 int partial_open(struct staging *staging, const struct staging_key *key,
 	struct partial *ret_partial, struct zh_error *err) must_check;
+/* A sparse one: makes room for its data. 0, or what fallocate reports. */
+int partial_reserve(
+	const struct partial *partial, const struct zh_extent *extent, size_t count) must_check;
+/*
+ * Makes holes of all that is not data, whatever was there; the extents are sorted. -EOPNOTSUPP
+ * where the file system has none.
+ */
+int partial_punch(
+	const struct partial *partial, const struct zh_extent *extent, size_t count) must_check;
 /*
  * Ranges of whole leaves that have been written, as the file system tells: sorted, at most cap;
  * what does not fit is left out. 0, -EOPNOTSUPP: it cannot tell; what lseek reports.
