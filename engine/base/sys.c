@@ -300,6 +300,18 @@ int sys_fstatfs(int fd, struct statfs *ret_statfs)
 	return CALL(SYS_STAT, fstatfs(fd, ret_statfs));
 }
 
+ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap)
+{
+	size_t no_length = 0;
+	return CALL_LENGTH(SYS_READLINK, no_length, readlinkat(dir, name, ret_target, cap));
+}
+
+ssize_t sys_getdents(int fd, void *ret_records, size_t cap)
+{
+	size_t no_length = 0;
+	return CALL_LENGTH(SYS_READDIR, no_length, syscall(SYS_getdents64, fd, ret_records, cap));
+}
+
 int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align)
 {
 	struct statx x = { 0 };

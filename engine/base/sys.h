@@ -63,7 +63,8 @@ struct iovec;
 	X(IOCTL, "ioctl")                \
 	X(MMAP, "mmap")                  \
 	X(CACHESTAT, "cachestat")        \
-	X(PWRITEV2, "pwritev2")
+	X(PWRITEV2, "pwritev2")          \
+	X(READLINK, "readlink")
 
 #define SYS_ENUM(name, text) SYS_##name,
 enum sys_call { SYS_CALLS(SYS_ENUM) SYS_CALL_COUNT };
@@ -102,6 +103,10 @@ int sys_linkat(int from_dir, const char *from, int to_dir, const char *to, int f
 int sys_fstat(int fd, struct stat *ret_stat) must_check;
 int sys_fstatat(int dir, const char *name, struct stat *ret_stat, int flags) must_check;
 int sys_fstatfs(int fd, struct statfs *ret_statfs) must_check;
+/* Bytes of the target, at most cap of them; not ended. */
+ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap) must_check;
+/* Some records of getdents64(2); 0 at the end. */
+ssize_t sys_getdents(int fd, void *ret_records, size_t cap) must_check;
 int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align) must_check;
 int sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length) must_check;
 int sys_ftruncate(int fd, uint64_t length) must_check;
