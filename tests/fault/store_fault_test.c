@@ -6,12 +6,14 @@
  * is none. Then the same operation works again.
  */
 #include "store_kit.h"
+#include "tree_manifest.h"
 
 #include "store/digest.h"
 #include "store/root.h"
 #include "store/source.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #define SIZE      300001
@@ -43,7 +45,7 @@ static const struct way ways[] = {
 
 static const enum sys_call store_calls[] = { SYS_OPEN, SYS_MKDIR, SYS_RENAME, SYS_LINK, SYS_STAT,
 	SYS_FALLOCATE, SYS_FTRUNCATE, SYS_FSYNC, SYS_CHMOD, SYS_UTIMENS, SYS_FLOCK, SYS_FCNTL,
-	SYS_READ, SYS_PREAD, SYS_UNLINK };
+	SYS_READ, SYS_PREAD, SYS_UNLINK, SYS_READLINK, SYS_READDIR };
 
 /* What an operation under test is given, and what it tells. */
 struct trial {
@@ -359,6 +361,37 @@ static void run_digest(struct trial *trial)
 	close(fd);
 }
 
+/* Variants: a tree that is right, one with a flipped bit. */
+static void run_verify(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct zh_verify_options options = zh_verify_options_default();
+	char manifest[ARENA_PATH_CAP + 8];
+	struct zh_verifier *verifier;
+	bool is_wrong = trial->variant == 1;
+
+	(void)snprintf(manifest, sizeof(manifest), "%s/m", a->path);
+	if (faccessat(a->root, "d/link", F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+		assert_int_equal(mkdirat(a->root, "d", 0755), 0);
+		assert_int_equal(symlinkat("nowhere", a->root, "d/link"), 0);
+	}
+	random_file(a->root, "d/file", SIZE, NEW);
+	tree_manifest(a->root, manifest);
+	if (is_wrong)
+		random_file(a->root, "d/file", SIZE, OLD);
+	options.manifest = manifest;
+	options.directory = a->root_path;
+	options.flags = ZH_VERIFY_EXTRA;
+	options.threads = 1;
+	assert_int_equal(zh_verifier_new(&options, &verifier), 0);
+	begin(trial);
+	int outcome = zh_verifier_run(verifier);
+	assert_int_not_equal(outcome, is_wrong ? ZH_OK : ZH_VERIFY);
+	bool expected = outcome == (is_wrong ? ZH_VERIFY : ZH_OK);
+	end(trial, expected ? 0 : -1, expected ? NULL : zh_verifier_error(verifier));
+	zh_verifier_free(verifier);
+}
+
 /* ------------------------------------------------------------------ promises -------------------
  */
 
@@ -397,6 +430,11 @@ static void a_digest_is_right_or_an_error(void **state)
 	sweep(state, run_digest, 1);
 }
 
+static void a_tree_is_proven_right_or_not_at_all(void **state)
+{
+	sweep(state, run_verify, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -410,6 +448,8 @@ int main(void)
 		ARENA_TEST(a_root_is_opened_or_refused),
 		ARENA_TEST(a_name_is_told_right_or_not_at_all),
 		ARENA_TEST_ON_TMPFS(a_digest_is_right_or_an_error),
+		ARENA_TEST(a_tree_is_proven_right_or_not_at_all),
+		ARENA_TEST_ON_TMPFS(a_tree_is_proven_right_or_not_at_all),
 	};
 
 	return RUN_TESTS("store faults", tests);
