@@ -475,26 +475,36 @@ static void a_manifest_inside_the_tree_is_not_extra(void **state)
 
 static void directories_on_the_way_to_a_file_are_not_extra(void **state)
 {
+	enum { WAYS = 20 };
 	struct arena *a = arena_of(state);
 	struct manifest *manifest;
-	struct manifest_entry entry = {
-		.kind = MANIFEST_FILE, .size = 5, .path = "d/inner/small", .path_bytes = 13
-	};
 
-	assert_int_equal(mkdirat(a->root, "d", 0755), 0);
-	assert_int_equal(mkdirat(a->root, "d/inner", 0755), 0);
-	random_file(a->root, "d/inner/small", 5, 3);
-	entry.root = tree_root_of(a->root, entry.path, 5);
+	/* no line for any directory, and none in the order of the tree */
 	assert_int_equal(manifest_open(manifest_path(a), &manifest, NULL), 0);
-	manifest_add(manifest, &entry);
+	for (int i = 0; i < WAYS; i++) {
+		char path[64];
+		(void)snprintf(path, sizeof(path), "d%d", i % 5);
+		(void)mkdirat(a->root, path, 0755);
+		(void)snprintf(path, sizeof(path), "d%d/e%d", i % 5, i);
+		assert_int_equal(mkdirat(a->root, path, 0755), 0);
+		(void)snprintf(path, sizeof(path), "d%d/e%d/small", i % 5, i);
+		random_file(a->root, path, 5, 3);
+		struct manifest_entry entry = { .kind = MANIFEST_FILE,
+			.size = 5,
+			.root = tree_root_of(a->root, path, 5),
+			.path = path,
+			.path_bytes = strlen(path) };
+		manifest_add(manifest, &entry);
+	}
 	assert_int_equal(manifest_close(manifest, NULL), 0);
 	struct zh_verifier *verifier = verifier_of(a, ZH_VERIFY_EXTRA, 1);
 	assert_int_equal(zh_verifier_run(verifier), ZH_OK);
 	zh_verifier_free(verifier);
-	text_file(a->root, "d/x", "x");
+	text_file(a->root, "d1/x", "x");
+	text_file(a->root, "d4/e4/x", "x");
 	verifier = verifier_of(a, ZH_VERIFY_EXTRA, 1);
 	assert_int_equal(zh_verifier_run(verifier), ZH_VERIFY);
-	assert_int_equal(zh_verifier_report(verifier)->extra, 1);
+	assert_int_equal(zh_verifier_report(verifier)->extra, 2);
 	zh_verifier_free(verifier);
 }
 

@@ -485,7 +485,7 @@ static void only_a_regular_file_is_replaced(void **state)
 	close_manifest(open_manifest());
 }
 
-enum { THREADS = 4, EACH = 2000 };
+enum { THREADS = 4, EACH = 20000 };
 
 static void *add_many(void *argument)
 {
