@@ -505,7 +505,7 @@ struct zh_verify_report {
 	uint64_t right;  /* of these, as the next three */
 	uint64_t wrong;
 	uint64_t missing;
-	uint64_t unreadable;
+	uint64_t unreadable;   /* and directories that could not be searched for what is extra */
 	uint64_t extra;        /* only with ZH_VERIFY_EXTRA */
 	uint64_t bytes;        /* of content that was read and digested */
 	uint64_t direct_bytes; /* of these, with O_DIRECT; the rest after the cache was dropped */

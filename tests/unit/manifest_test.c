@@ -165,7 +165,7 @@ static void the_last_digest_is_xxh128_of_the_lines_before(void **state)
 
 static void any_bytes_of_a_name_come_back(void **state)
 {
-	char path[3 * 255 + 2], target[255];
+	char path[3 * 255 + 2], target[256] = { 0 };
 	struct manifest *manifest = open_manifest();
 	struct manifest_entry expected[2], entry;
 	struct manifest_reader reader;
@@ -187,7 +187,6 @@ static void any_bytes_of_a_name_come_back(void **state)
 	expected[0].mtime_ns = 999999999;
 	expected[0].mode = 07777;
 	expected[1] = link_entry("l", target);
-	expected[1].target_bytes = sizeof(target);
 	manifest_add(manifest, &expected[0]);
 	manifest_add(manifest, &expected[1]);
 	close_manifest(manifest);
@@ -204,8 +203,8 @@ static void any_bytes_of_a_name_come_back(void **state)
 	assert_true(digest_equal(&entry.root, &expected[0].root));
 	assert_int_equal(manifest_reader_next(&reader, &entry, &err), 1);
 	assert_int_equal(entry.kind, MANIFEST_LINK);
-	assert_int_equal(entry.target_bytes, sizeof(target));
-	assert_memory_equal(entry.target, target, sizeof(target));
+	assert_int_equal(entry.target_bytes, 255);
+	assert_memory_equal(entry.target, target, 255);
 	assert_int_equal(manifest_reader_next(&reader, &entry, &err), 0);
 	manifest_reader_fini(&reader);
 	close(fd);
