@@ -361,7 +361,7 @@ static void run_digest(struct trial *trial)
 	close(fd);
 }
 
-/* Variants: a tree that is right, one with a flipped bit. */
+/* Variants: a tree that is right, then one with another content. */
 static void run_verify(struct trial *trial)
 {
 	struct arena *a = trial->arena;
@@ -371,13 +371,13 @@ static void run_verify(struct trial *trial)
 	bool is_wrong = trial->variant == 1;
 
 	(void)snprintf(manifest, sizeof(manifest), "%s/m", a->path);
-	if (faccessat(a->root, "d/link", F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+	if (faccessat(a->root, "d", F_OK, 0) != 0) {
 		assert_int_equal(mkdirat(a->root, "d", 0755), 0);
 		assert_int_equal(symlinkat("nowhere", a->root, "d/link"), 0);
+		random_file(a->root, "d/file", SIZE, NEW);
+		tree_manifest(a->root, manifest);
 	}
-	random_file(a->root, "d/file", SIZE, NEW);
-	tree_manifest(a->root, manifest);
-	if (is_wrong)
+	if (is_wrong && !random_at(a->root, "d/file", SIZE, OLD))
 		random_file(a->root, "d/file", SIZE, OLD);
 	options.manifest = manifest;
 	options.directory = a->root_path;
