@@ -324,6 +324,11 @@ static int prepare(struct copy *copy)
 	return ZH_OK;
 }
 
+static void snapshot(const void *transfer, struct zh_progress *ret_progress)
+{
+	zh_transfer_progress(transfer, ret_progress);
+}
+
 static void cancel(void *transfer)
 {
 	zh_transfer_cancel(transfer);
@@ -337,7 +342,7 @@ static int run(struct copy *copy)
 	if (mode == PROGRESS_AUTO && copy->quiet)
 		mode = PROGRESS_NEVER;
 	stop_arm(cancel, copy->transfer);
-	progress_start(&progress, copy->transfer, mode);
+	progress_start(&progress, snapshot, copy->transfer, mode);
 	int outcome = zh_transfer_run(copy->transfer);
 	progress_stop(&progress);
 	stop_disarm();

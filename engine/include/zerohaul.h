@@ -3,7 +3,8 @@
  * zerohaul.h - the whole public face of libzerohaul.
  *
  * Read it from the top: (1) move one extent between a file and a socket, (2) ask what would be done
- * and why, (3) move files between hosts, (4) names and version.
+ * and why, (3) move files between hosts, (4) prove a tree against its manifest, (5) names and
+ * version.
  *
  * Conventions. Calls return 0 or a negative errno unless the declaration says otherwise. File
  * descriptors are borrowed: the library never closes one it was given. A struct that crosses the
@@ -484,7 +485,93 @@ ZH_API void zh_server_free(struct zh_server *server);
 /* Write a new random key to path, mode 0600; -EEXIST rather than replace a file. */
 ZH_API ZH_MUST_CHECK int zh_key_generate(const char *path);
 
-/* ------------------------------ 4: names and version ----------------------------------- */
+/* ------------------------------ 4: prove a tree ---------------------------------------- */
+
+enum {
+	ZH_VERIFY_MTIME = 1u << 24, /* compare times of modification of files too */
+	ZH_VERIFY_MODE = 1u << 25,  /* compare permissions of files and directories too */
+	ZH_VERIFY_EXTRA = 1u << 26, /* find what is there and not listed: 16 bytes for each line */
+};
+
+struct zh_verify_options {
+	uint32_t size;
+	uint32_t flags;   /* ZH_VERIFY_MTIME, ZH_VERIFY_MODE, ZH_VERIFY_EXTRA */
+	uint32_t threads; /* 0: the number of CPUs; each verifies a file at a time */
+	uint32_t pad;
+	const char *manifest;  /* path of a regular file */
+	const char *directory; /* the tree; links in this path are followed, links below never */
+};
+
+static inline struct zh_verify_options zh_verify_options_default(void)
+{
+	struct zh_verify_options o = { 0 };
+	o.size = sizeof(o);
+	return o;
+}
+
+enum zh_finding_kind {
+	ZH_FOUND_WRONG = 0,      /* it is not what is listed */
+	ZH_FOUND_MISSING = 1,    /* nothing bears that name */
+	ZH_FOUND_UNREADABLE = 2, /* it could not be looked at */
+	ZH_FOUND_EXTRA = 3,      /* it is not listed */
+};
+
+/* One thing that is not as the manifest says. */
+struct zh_finding {
+	uint32_t size;
+	uint32_t kind; /* enum zh_finding_kind */
+	struct zh_error error;
+};
+
+/* What was found. Valid after zh_verifier_run() has returned. */
+struct zh_verify_report {
+	uint32_t size;
+	uint32_t threads;
+	uint64_t listed; /* files, directories and links in the manifest */
+	uint64_t right;  /* of these, as the next three */
+	uint64_t wrong;
+	uint64_t missing;
+	uint64_t unreadable;   /* and directories that could not be searched for what is extra */
+	uint64_t extra;        /* only with ZH_VERIFY_EXTRA */
+	uint64_t bytes;        /* of content that was read and digested */
+	uint64_t direct_bytes; /* of these, with O_DIRECT; the rest after the cache was dropped */
+	uint64_t elapsed_ns;
+};
+
+struct zh_verifier;
+
+/*
+ * Proves that a directory holds what a manifest lists: contents by their digests, read from the
+ * disk and not from the page cache, and the existence of directories and links. Changes nothing,
+ * and opens what is below the directory one component at a time without following a link. The
+ * manifest is read twice, the first time to see that it is complete and unedited: before that
+ * nothing of the tree is looked at. Memory does not grow with the manifest, but for ZH_VERIFY_EXTRA
+ * and findings. Strings in options are copied. Errors of new: -EINVAL, -ENOMEM. Thread: run in one
+ * thread, once; progress and cancel from any, cancel also from a signal handler.
+ */
+ZH_API ZH_MUST_CHECK int zh_verifier_new(
+	const struct zh_verify_options *options, struct zh_verifier **ret_verifier);
+/*
+ * Returns an enum zh_outcome. ZH_OK: all that is listed is right, and with ZH_VERIFY_EXTRA there is
+ * nothing else. ZH_VERIFY: something is wrong or extra. ZH_PARTIAL: nothing is wrong, but some is
+ * missing or unreadable; when nothing is right either, and all for the same reason, that reason
+ * (ZH_SRC_GONE, ZH_SRC_IO). ZH_CONFIG: no directory, or not a whole manifest; ZH_SRC_GONE and
+ * ZH_SRC_IO also for a manifest that does not exist or cannot be read: then the report is empty.
+ */
+ZH_API ZH_MUST_CHECK int zh_verifier_run(struct zh_verifier *verifier);
+/* Files are all things that are listed; phase: "reading", "verifying", "searching", "done". */
+ZH_API void zh_verifier_progress(
+	const struct zh_verifier *verifier, struct zh_progress *ret_progress);
+ZH_API void zh_verifier_cancel(struct zh_verifier *verifier);
+/* The first error: of the run, else of the first finding. Lives as long as verifier. */
+ZH_API const struct zh_error *zh_verifier_error(const struct zh_verifier *verifier);
+/* Findings by index, NULL past the last. At most 10,000 are kept; the report counts them all. */
+ZH_API const struct zh_finding *zh_verifier_finding_at(
+	const struct zh_verifier *verifier, size_t index);
+ZH_API const struct zh_verify_report *zh_verifier_report(const struct zh_verifier *verifier);
+ZH_API void zh_verifier_free(struct zh_verifier *verifier);
+
+/* ------------------------------ 5: names and version ----------------------------------- */
 
 /* One of the limits that a server keeps, for `zerohaul serve --limits`. */
 struct zh_limit {

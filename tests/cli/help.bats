@@ -4,7 +4,7 @@
 
 load helpers
 
-commands=(copy serve plan probe keygen help)
+commands=(copy serve verify plan probe keygen help)
 
 @test "help goes to stdout, fits 80 columns and is what was agreed on" {
   local name golden
@@ -100,6 +100,10 @@ commands=(copy serve plan probe keygen help)
   done
   zh copy a
   failed 1 "SOURCE and a DEST"
+  zh verify a
+  failed 1 "a MANIFEST and a DIR"
+  zh verify a b c
+  failed 1 "a MANIFEST and a DIR"
   zh plan
   failed 1 "one FILE is needed"
   zh help copy serve

@@ -194,8 +194,10 @@ options_of() {
   "$ZEROHAUL" "$1" --help | grep -oE '^  (-[A-Za-z], |    )--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort
 }
 
+# json_is_valid [COMMAND]: by the schema of copy, or of another command
 json_is_valid() {
-  python3 "$BATS_TEST_DIRNAME/check_schema.py" "$ZH_SCHEMA" "$T/out" || fail "invalid JSON"
+  python3 "$BATS_TEST_DIRNAME/check_schema.py" "${ZH_SCHEMA%/*}/${1:-copy}.schema.json" "$T/out" ||
+    fail "invalid JSON"
 }
 
 # json EXPRESSION: of the object `o` on stdout.

@@ -6,6 +6,8 @@
  * is none. Then the same operation works again.
  */
 #include "batch_kit.h"
+#include "store_kit.h"
+#include "tree_manifest.h"
 
 #include "store/digest.h"
 #include "store/dirs.h"
@@ -16,6 +18,7 @@
 
 #include <errno.h>
 #include <linux/magic.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #define SIZE      300001
@@ -654,6 +657,37 @@ static void run_walk(struct trial *trial)
 	dirs_free(dirs);
 }
 
+/* Variants: a tree that is right, then one with another content. */
+static void run_verify(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct zh_verify_options options = zh_verify_options_default();
+	char manifest[ARENA_PATH_CAP + 8];
+	struct zh_verifier *verifier;
+	bool is_wrong = trial->variant == 1;
+
+	(void)snprintf(manifest, sizeof(manifest), "%s/m", a->path);
+	if (faccessat(a->root, "d", F_OK, 0) != 0) {
+		assert_int_equal(mkdirat(a->root, "d", 0755), 0);
+		assert_int_equal(symlinkat("nowhere", a->root, "d/link"), 0);
+		random_file(a->root, "d/file", SIZE, NEW);
+		tree_manifest(a->root, manifest);
+	}
+	if (is_wrong && !random_at(a->root, "d/file", SIZE, OLD))
+		random_file(a->root, "d/file", SIZE, OLD);
+	options.manifest = manifest;
+	options.directory = a->root_path;
+	options.flags = ZH_VERIFY_EXTRA;
+	options.threads = 1;
+	assert_int_equal(zh_verifier_new(&options, &verifier), 0);
+	begin(trial);
+	int outcome = zh_verifier_run(verifier);
+	assert_int_not_equal(outcome, is_wrong ? ZH_OK : ZH_VERIFY);
+	bool expected = outcome == (is_wrong ? ZH_VERIFY : ZH_OK);
+	end(trial, expected ? 0 : -1, expected ? NULL : zh_verifier_error(verifier));
+	zh_verifier_free(verifier);
+}
+
 /* ------------------------------------------------------------------ promises -------------------
  */
 
@@ -718,6 +752,11 @@ static void a_digest_is_right_or_an_error(void **state)
 	sweep(state, run_digest, 1);
 }
 
+static void a_tree_is_proven_right_or_not_at_all(void **state)
+{
+	sweep(state, run_verify, 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -737,6 +776,8 @@ int main(void)
 		ARENA_TEST(a_directory_is_made_and_known_or_neither),
 		ARENA_TEST(a_walk_is_complete_or_tells_what_is_missing),
 		ARENA_TEST_ON_TMPFS(a_digest_is_right_or_an_error),
+		ARENA_TEST(a_tree_is_proven_right_or_not_at_all),
+		ARENA_TEST_ON_TMPFS(a_tree_is_proven_right_or_not_at_all),
 	};
 
 	return RUN_TESTS("store faults", tests);

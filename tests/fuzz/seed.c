@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * seed.c - writes the first inputs of the fuzz targets: `seed DIRECTORY` fills DIRECTORY/wire with
- * one legal input per parser, and DIRECTORY/link with streams of such frames.
+ * one legal input per parser, DIRECTORY/link with streams of such frames, and DIRECTORY/manifest
+ * with manifests, whole and without their last lines.
  */
 #include "fuzz.h"
+
+#include "store/manifest.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -222,6 +225,45 @@ static void seed_closing(struct sample *stream)
 		wire_build_bye(&report, bytes, sizeof(bytes)), bytes);
 }
 
+static void seed_manifest(void)
+{
+	static const char head[] = "zerohaul-manifest 1\n";
+	struct manifest_entry entry[] = {
+		{ .kind = MANIFEST_FILE,
+			.mode = 0644,
+			.size = 4097,
+			.mtime_s = -5,
+			.mtime_ns = 999,
+			.path = "d/a file\xff\n",
+			.path_bytes = 10 },
+		{ .kind = MANIFEST_DIRECTORY, .mode = 02755, .path = "d", .path_bytes = 1 },
+		{ .kind = MANIFEST_LINK,
+			.target = "../to there\\",
+			.target_bytes = 12,
+			.path = "d/link",
+			.path_bytes = 6 },
+	};
+	char path[4096], text[4096], *last;
+	struct manifest *manifest;
+	FILE *file;
+	size_t length;
+
+	(void)snprintf(path, sizeof(path), "%s/manifest/seed-whole", directory);
+	CHECK(manifest_open(path, &manifest, NULL) == 0);
+	for (size_t i = 0; i < ARRAY_LEN(entry); i++)
+		manifest_add(manifest, &entry[i]);
+	CHECK(manifest_close(manifest, NULL) == 0);
+	file = fopen(path, "rb");
+	CHECK(file);
+	length = fread(text, 1, sizeof(text) - 1, file);
+	(void)fclose(file);
+	text[length] = '\0';
+	last = strstr(text, "\nend ");
+	CHECK(last);
+	save("manifest", "lines", (unsigned char)text[0], text + 1, (size_t)(last - text));
+	save("manifest", "head", (unsigned char)head[0], head + 1, sizeof(head) - 2);
+}
+
 int main(int argc, char **argv)
 {
 	static struct sample raw, opening, whole, tree;
@@ -236,6 +278,8 @@ int main(int argc, char **argv)
 	(void)mkdir(path, 0755);
 	(void)snprintf(path, sizeof(path), "%s/link", directory);
 	(void)mkdir(path, 0755);
+	(void)snprintf(path, sizeof(path), "%s/manifest", directory);
+	(void)mkdir(path, 0755);
 
 	seed_hello(&raw);
 	seed_opening(&opening);
@@ -249,6 +293,7 @@ int main(int argc, char **argv)
 	save("link", "whole", FUZZ_STREAM_TAGGED, whole.byte, whole.length);
 	add(&raw, whole.byte, whole.length);
 	save("link", "handshake", FUZZ_STREAM_RAW, raw.byte, raw.length);
+	seed_manifest();
 	save("wire", "name", FUZZ_NAME, "caf\xc3\xa9 \xf0\x9f\x98\x80", 10);
 	return 0;
 }
