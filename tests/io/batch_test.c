@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -720,6 +721,7 @@ static pid_t start_receiver(struct arena *a)
 	if (child == 0) {
 		struct batch_kit kit;
 		struct many many;
+		(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* also when the test fails */
 		batch_kit_init(&kit, a->root);
 		write_many(a, &kit, &many, 0);
 		(void)!write(ends[1], "x", 1);
