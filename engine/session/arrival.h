@@ -73,7 +73,7 @@ struct arrival {
 	uint32_t mode;
 	bool no_clobber;
 	bool discard;         /* measured, not stored */
-	uint32_t users;       /* DATA frames being received now, and the committing thread */
+	uint32_t users;       /* DATA frames being received now, and the settling thread */
 	uint64_t leaves_left; /* not yet on their way to disk and settled */
 	uint8_t *have;        /* bit per leaf: settled, or being received */
 	uint8_t *resends;     /* per leaf, made by the first NAK */
