@@ -270,7 +270,7 @@ static int flush_pack(struct announcing *announcing)
 	}
 	struct frame frame = {
 		.type = FRAME_PACK,
-		.flags = session->no_clobber ? FILE_NO_CLOBBER : 0,
+		.flags = session->no_clobber ? PACK_NO_CLOBBER : 0,
 		.length = (uint32_t)packing->length,
 		.id = departure->id,
 	};

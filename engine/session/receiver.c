@@ -552,6 +552,8 @@ static int place_member(
 	bool same;
 	int dir, r;
 
+	if (member->kind == MEMBER_LINK && !(session->setup.tree & TREE_LINKS))
+		return proto(session, "a link, which was not asked for");
 	if (check_name(receiver, member->parent, member->name, sizeof(member->name), err) < 0)
 		return -EINVAL;
 	r = hold_parent(receiver, member->parent, &dir, err);
@@ -642,8 +644,8 @@ static int frame_pack(struct receiver *receiver, const struct frame *frame)
 
 	if (wire_parse_pack(table, frame->length, &count, &bytes) < 0)
 		return proto(session, "malformed PACK");
-	if (!receiver->dirs)
-		return proto(session, "PACK without a place");
+	if (!receiver->dirs || !(session->setup.tree & TREE_RECURSIVE))
+		return proto(session, "PACK without a place, or where no tree was asked for");
 	arrival = take_id(receiver, frame->id);
 	if (!arrival)
 		return proto(session, "PACK with an id out of order or beyond the credit");
@@ -679,8 +681,8 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 
 	if (r == -EPROTO || r == -ERANGE || frame->id <= receiver->last_dir)
 		return proto(session, "malformed DIR, or with a number out of order");
-	if (!receiver->dirs)
-		return proto(session, "DIR without a place");
+	if (!receiver->dirs || !(session->setup.tree & TREE_RECURSIVE))
+		return proto(session, "DIR without a place, or where no tree was asked for");
 	if (dir.parent > receiver->last_dir)
 		return proto(session, "a directory that was not announced");
 	receiver->last_dir = frame->id;
@@ -735,7 +737,7 @@ static int frame_leave(struct receiver *receiver, const struct frame *frame)
 static int frame_leaf(struct receiver *receiver, struct arrival *arrival, const struct frame *frame)
 {
 	struct session *session = receiver->session;
-	struct digest digest[LIMIT_MEMBERS];
+	struct digest digest[FRAME_PAYLOAD_CAP / DIGEST_BYTES];
 	struct proof *proof;
 	size_t count = 0;
 	bool right = wire_parse_digests(session->control.payload, frame->length, digest,

@@ -209,8 +209,11 @@ static int place_source(struct served *served, const struct wire_path *path, str
 	int root = served->serve->root;
 	char name[LIMIT_NAME_BYTES + 1] = "";
 	int directory;
-	int r = walk_to_parent(root, path, &directory, name);
+	int r;
 
+	if (served->wanted++ >= LIMIT_OPEN_IDS)
+		return err_set(err, ZH_LIMIT, 0, "open source", "too many sources at once");
+	r = walk_to_parent(root, path, &directory, name);
 	if (r < 0)
 		return err_set(err, err_of_source(r), r, "open source", "a directory on the way");
 	*ret_kind = ROOT_DIRECTORY;
@@ -227,8 +230,6 @@ static int place_source(struct served *served, const struct wire_path *path, str
 	if (*ret_kind == ROOT_OTHER)
 		return err_set(err, ZH_USAGE, 0, "open source",
 			"the source is a link or a special file, which are not sent");
-	if (served->wanted++ >= LIMIT_OPEN_IDS)
-		return err_set(err, ZH_LIMIT, 0, "open source", "too many sources at once");
 	char *text = path_text(path);
 	r = text ? sender_add(served->sender, root, text, 1, name) : -ENOMEM;
 	free(text);

@@ -188,12 +188,14 @@ static int commit_members(struct settler *settler)
 	if (!file)
 		return session_failf(receiver->session, ZH_INTERNAL, ENOMEM, "commit", "no memory");
 	count = 0;
+	(void)pthread_mutex_lock(&receiver->session->lock); /* a member may be given up meanwhile */
 	for (size_t i = 0; i < settler->packs; i++) {
 		struct arriving_pack *pack = settler->pack[i]->pack;
 		for (size_t k = 0; k < pack->count; k++)
-			if (pack->file[k].staged)
+			if (pack->file[k].staged && !(pack->state[k] & MEMBER_FAILED))
 				file[count++] = &pack->file[k];
 	}
+	(void)pthread_mutex_unlock(&receiver->session->lock);
 	if (count > 0)
 		batch_commit(receiver->batch, file, count,
 			(enum zh_durability)receiver->session->setup.durability);
