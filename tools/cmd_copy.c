@@ -394,7 +394,7 @@ static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bo
 
 static bool any_done(const struct zh_report *report)
 {
-	return report->files_done || report->files_skipped || report->directories;
+	return report->files_done || report->files_skipped;
 }
 
 /* Tell how it ended, on both streams. Returns the exit status. */

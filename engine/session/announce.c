@@ -108,6 +108,7 @@ static struct departure *begin(struct sender *sender, struct pack *pack)
 	over = session->aborted || session->finishing;
 	if (!over) {
 		departure->id = sender->next_id++;
+		departure->announced = pack != NULL; /* a file is opened first */
 		old = sender->window[departure->id % DEPARTURES];
 		sender->window[departure->id % DEPARTURES] = departure;
 		(*(pack ? &sender->open_packs : &sender->open_files))++;
@@ -237,6 +238,7 @@ static int announce_file(struct sender *sender, struct folder *folder, const cha
 	(void)pthread_mutex_lock(&session->lock);
 	departure->folder = folder;
 	departure->size = departure->source.size;
+	departure->announced = r == 0;
 	departure->unnamed = r < 0;
 	(void)pthread_mutex_unlock(&session->lock);
 	if (r < 0)
@@ -315,7 +317,7 @@ static int flush_pack(struct announcing *announcing)
 	}
 	struct frame frame = {
 		.type = FRAME_PACK,
-		.flags = session->no_clobber ? FILE_NO_CLOBBER : 0,
+		.flags = session->no_clobber ? PACK_NO_CLOBBER : 0,
 		.length = (uint32_t)packing->length,
 		.id = departure->id,
 	};
@@ -483,23 +485,27 @@ static int walk_file(struct announcing *announcing, const struct walk_entry *ent
 	struct folder *folder = announcing->current;
 	struct dirs *dirs = announcing->tree->dirs;
 	uint64_t in_dirs = folder == announcing->tree->root ? 0 : folder->id;
-	int fd = -1;
-	int r;
+	struct zh_error error;
+	int fd, r;
 
 	if (entry->links > 1)
 		atomic_fetch_add(&session->hard_links, 1);
 	if (entry->size <= PACKED_MOST)
 		return pack_entry(announcing, entry, MEMBER_FILE);
+	r = dirs_get(dirs, in_dirs, &fd);
+	if (r < 0) {
+		err_init(&error);
+		(void)err_set(&error, err_of_source(r), r, "open source",
+			"the directory that it is in cannot be opened");
+		return announce_failure(sender, folder, entry->name, &error);
+	}
 	atomic_fetch_add(&session->files_known, 1);
 	(void)pthread_mutex_lock(&session->lock);
 	folder->users++;
 	(void)pthread_mutex_unlock(&session->lock);
-	r = dirs_get(dirs, in_dirs, &fd);
-	/* without its directory the file fails to open, by the same error */
-	int announced = announce_file(sender, folder, entry->name, fd, entry->name, 1);
-	if (r == 0)
-		dirs_put(dirs, in_dirs);
-	return announced;
+	r = announce_file(sender, folder, entry->name, fd, entry->name, 1);
+	dirs_put(dirs, in_dirs);
+	return r;
 }
 
 static int walk_entry(

@@ -75,7 +75,7 @@ struct arrival {
 	bool no_clobber;
 	bool discard;         /* measured, not stored */
 	struct holes holes;   /* of one file; sparse with extent NULL: MAP is to come */
-	uint32_t users;       /* DATA frames being received now, and the committing thread */
+	uint32_t users;       /* DATA frames being received now, and the settling thread */
 	uint64_t leaves_left; /* not yet on their way to disk and settled */
 	uint8_t *have;        /* bit per leaf: settled, or being received */
 	uint8_t *resends;     /* per leaf, made by the first NAK */
@@ -188,7 +188,7 @@ int receiver_extend_credit(struct receiver *receiver);
 int receive_members(struct receiver *receiver, struct arrival *arrival, const uint8_t *bytes);
 
 /* Directories made, and files found: on stable storage, if that is asked for. settle.c */
-int receiver_sync_names(struct receiver *receiver, struct zh_error *err) must_check;
+int receiver_sync_names(struct receiver *receiver) must_check;
 
 /* settle.c: the thread that compares what is there with proofs, commits and acknowledges. */
 int settler_start(struct receiver *receiver) must_check;

@@ -15,7 +15,7 @@ struct departure *departure_find(const struct sender *sender, uint64_t id)
 {
 	struct departure *departure = sender->window[id % DEPARTURES];
 
-	return departure && departure->id == id ? departure : NULL;
+	return departure && departure->id == id && departure->announced ? departure : NULL;
 }
 
 void departure_advance(struct departure *departure, enum departure_state to)
@@ -70,6 +70,19 @@ void departure_shed(struct departure *departure)
 		departure_empty(departure);
 }
 
+bool sender_is_done(const struct sender *sender)
+{
+	return sender->announced && sender->open_files == 0 && sender->open_packs == 0 &&
+	       !sender->folder;
+}
+
+/* The control thread says BYE, and may be asleep. Locked. */
+static void sender_look(struct sender *sender)
+{
+	if (sender_is_done(sender))
+		session_nudge(sender->session);
+}
+
 void departure_settle(struct sender *sender, struct departure *departure, enum departure_state to)
 {
 	departure_advance(departure, to);
@@ -77,6 +90,7 @@ void departure_settle(struct sender *sender, struct departure *departure, enum d
 	(*(departure->pack ? &sender->open_packs : &sender->open_files))--;
 	departure_shed(departure);
 	(void)pthread_cond_signal(&sender->room);
+	sender_look(sender);
 }
 
 /* ------------------------------ folders ------------------------------------------------ */
@@ -133,6 +147,7 @@ int folder_release(struct sender *sender, struct folder *folder)
 				folder->next->prev = folder->prev;
 			sender->folders--;
 			(void)pthread_cond_signal(&sender->room);
+			sender_look(sender);
 		}
 		(void)pthread_mutex_unlock(&session->lock);
 		if (!last)

@@ -72,6 +72,7 @@ struct departure {
 	uint32_t frames;      /* pieces being sent now */
 	bool ending;          /* END is being sent, and the source looked at */
 	bool in_place;        /* one file: the receiver had it, all of it */
+	bool announced;       /* it has been, or is about to be: frames about it may come */
 	bool unnamed;         /* the receiver has not been told its name, and never will be */
 	struct leaf_sum sum;
 	struct digest root; /* as in the last END */
@@ -102,6 +103,9 @@ struct sender {
 	bool begun;               /* the announcer */
 	bool announced;           /* everything */
 };
+
+/* Everything has been announced, settled and left. Locked. */
+bool sender_is_done(const struct sender *sender);
 
 /* By id; NULL: not announced, or long gone. Locked. */
 struct departure *departure_find(const struct sender *sender, uint64_t id);

@@ -127,12 +127,10 @@ static void receiver_clear(struct receiver *receiver)
 static void receiver_finish(struct session *session)
 {
 	struct receiver *receiver = session->role_state;
-	struct zh_error error;
 
 	receiver_clear(receiver);
-	err_init(&error);
-	if (!session->aborted && receiver_sync_names(receiver, &error) < 0)
-		(void)session_fail(session, &error);
+	if (!session->aborted)
+		IGNORE(receiver_sync_names(receiver)); /* it has failed the session */
 }
 
 void receiver_free(struct receiver *receiver)
@@ -621,6 +619,16 @@ static void fill_file(const struct session *session, const struct arrival *arriv
 	};
 }
 
+/* A link replaces a link, and a file a file. */
+static int check_member(const struct stat *st, const struct wire_member *member, bool no_clobber,
+	struct zh_error *err)
+{
+	if (member->kind == MEMBER_LINK && S_ISREG(st->st_mode))
+		return err_set(err, ZH_EXISTS, 0, "look at destination",
+			"the destination is a file and will not be replaced by a link");
+	return check_target(st, no_clobber, err);
+}
+
 /* Whether a member has to come: MEMBER_WANTED, MEMBER_ASKED, or 0: it is there. */
 static int place_member(
 	struct receiver *receiver, struct arrival *arrival, size_t index, struct zh_error *err)
@@ -631,6 +639,8 @@ static int place_member(
 	bool same;
 	int dir, r;
 
+	if (member->kind == MEMBER_LINK && !(session->setup.tree & TREE_LINKS))
+		return proto(session, "a link, which was not asked for");
 	if (check_name(receiver, member->parent, member->name, sizeof(member->name), err) < 0)
 		return -EINVAL;
 	r = hold_parent(receiver, member->parent, &dir, err);
@@ -642,8 +652,10 @@ static int place_member(
 		return err_set(err, err_of_destination(r), r, "look at destination", "cannot look");
 	same = member->kind == MEMBER_FILE &&
 	       may_be_same(session, &st, member->size, member->mtime_s, member->mtime_ns);
-	if (arrival->no_clobber && st.st_mode != 0)
-		return check_target(&st, true, err);
+	bool both_links = member->kind == MEMBER_LINK && S_ISLNK(st.st_mode);
+	if ((!both_links || arrival->no_clobber) &&
+		check_member(&st, member, arrival->no_clobber, err) < 0)
+		return -EEXIST;
 	if (!same)
 		return MEMBER_WANTED;
 	return session->setup.existing == WIRE_EXISTING_TRUST ? 0 : MEMBER_ASKED;
@@ -706,8 +718,8 @@ static int frame_pack(struct receiver *receiver, const struct frame *frame)
 
 	if (wire_parse_pack(table, frame->length, &count, &bytes) < 0)
 		return proto(session, "malformed PACK");
-	if (!receiver->dirs)
-		return proto(session, "PACK without a place");
+	if (!receiver->dirs || !(session->setup.tree & TREE_RECURSIVE))
+		return proto(session, "PACK without a place, or where no tree was asked for");
 	arrival = take_id(receiver, frame->id);
 	if (!arrival)
 		return proto(session, "PACK with an id out of order or beyond the credit");
@@ -743,8 +755,8 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 
 	if (r == -EPROTO || r == -ERANGE || frame->id <= receiver->last_dir)
 		return proto(session, "malformed DIR, or with a number out of order");
-	if (!receiver->dirs)
-		return proto(session, "DIR without a place");
+	if (!receiver->dirs || !(session->setup.tree & TREE_RECURSIVE))
+		return proto(session, "DIR without a place, or where no tree was asked for");
 	if (dir.parent > receiver->last_dir)
 		return proto(session, "a directory that was not announced");
 	receiver->last_dir = frame->id;
@@ -800,7 +812,7 @@ static int frame_leave(struct receiver *receiver, const struct frame *frame)
 static int frame_leaf(struct receiver *receiver, struct arrival *arrival, const struct frame *frame)
 {
 	struct session *session = receiver->session;
-	struct digest digest[LIMIT_MEMBERS];
+	struct digest digest[FRAME_PAYLOAD_CAP / DIGEST_BYTES];
 	struct proof *proof;
 	size_t count = 0;
 	bool right = wire_parse_digests(session->control.payload, frame->length, digest,

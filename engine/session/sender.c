@@ -84,8 +84,7 @@ static int sender_pump(struct session *session)
 			return session_failf(session, ZH_INTERNAL, r, "announce", "no thread");
 	}
 	(void)pthread_mutex_lock(&session->lock);
-	done = sender->announced && sender->open_files == 0 && sender->open_packs == 0 &&
-	       !sender->folder;
+	done = sender_is_done(sender);
 	(void)pthread_mutex_unlock(&session->lock);
 	return done;
 }
@@ -207,7 +206,7 @@ static void count_done(const struct departure *departure, uint32_t *ret_files, u
 
 	*ret_files = pack || departure->in_place ? 0 : 1;
 	*ret_there = departure->in_place;
-	*ret_bytes = departure->size;
+	*ret_bytes = departure->in_place ? 0 : departure->size;
 	for (size_t i = 0; pack && i < pack->count; i++) {
 		*ret_files += pack->state[i] == MEMBER_WANTED; /* and not failed */
 		*ret_there += pack->state[i] == 0;

@@ -11,8 +11,6 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define RULES_MOST 4096 /* of one pull */
-
 struct served {
 	const struct serve *serve;
 	struct session session;
@@ -209,8 +207,11 @@ static int place_source(struct served *served, const struct wire_path *path, str
 	int root = served->serve->root;
 	char name[LIMIT_NAME_BYTES + 1] = "";
 	int directory;
-	int r = walk_to_parent(root, path, &directory, name);
+	int r;
 
+	if (served->wanted++ >= LIMIT_OPEN_IDS)
+		return err_set(err, ZH_LIMIT, 0, "open source", "too many sources at once");
+	r = walk_to_parent(root, path, &directory, name);
 	if (r < 0)
 		return err_set(err, err_of_source(r), r, "open source", "a directory on the way");
 	*ret_kind = ROOT_DIRECTORY;
@@ -227,8 +228,6 @@ static int place_source(struct served *served, const struct wire_path *path, str
 	if (*ret_kind == ROOT_OTHER)
 		return err_set(err, ZH_USAGE, 0, "open source",
 			"the source is a link or a special file, which are not sent");
-	if (served->wanted++ >= LIMIT_OPEN_IDS)
-		return err_set(err, ZH_LIMIT, 0, "open source", "too many sources at once");
 	char *text = path_text(path);
 	r = text ? sender_add(served->sender, root, text, 1, name) : -ENOMEM;
 	free(text);
@@ -270,7 +269,7 @@ static int take_rule(struct served *served, const struct frame *frame)
 
 	if (r < 0 || !served->sender || served->wanted > 0)
 		return session_failf(session, ZH_PROTO, 0, "RULE", "malformed, or too late");
-	r = served->rules++ >= RULES_MOST
+	r = served->rules++ >= LIMIT_RULES
 		    ? -ENOSPC
 		    : sender_rule(served->sender, pattern, frame->flags & RULE_EXCLUDE);
 	if (r == -EINVAL)
@@ -306,6 +305,12 @@ static int placing(struct served *served)
 			return r < 0 ? r : 1;
 		case FRAME_WANT:
 			r = answer_want(served, &frame);
+			break;
+		case FRAME_CREDIT:
+			r = session->role == ROLE_SENDER
+				    ? session->ops->frame(session, &frame)
+				    : session_failf(session, ZH_PROTO, 0, "control connection",
+					      "CREDIT is not expected now");
 			break;
 		case FRAME_RULE:
 			r = take_rule(served, &frame);

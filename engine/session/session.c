@@ -442,6 +442,11 @@ static int send_bye(struct session *session)
 
 	session_join_streams(session);
 	session->ops->finish(session);
+	(void)pthread_mutex_lock(&session->lock);
+	bool aborted = session->aborted;
+	(void)pthread_mutex_unlock(&session->lock);
+	if (aborted) /* ERR says why; a BYE would say that all is well */
+		return -ECANCELED;
 	session_end_report(session);
 	length = wire_build_bye(&session->mine, bytes, sizeof(bytes));
 	CHECK(length > 0);

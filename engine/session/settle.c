@@ -55,23 +55,26 @@ static int acknowledge(struct receiver *receiver, struct arrival *arrival)
 	(void)pthread_mutex_unlock(&session->lock);
 	if (failed)
 		return 0;
-	session_files_done(session, files, arrival->size);
+	session_files_done(session, files, arrival->in_place ? 0 : arrival->size);
 	session_files_skipped(session, there);
 	return session_send(session, &ack, bytes);
 }
 
 /*
  * A name is durable when the directories above it are. Those made in this session, and files that
- * were found and not written, are synced by this before anything in them is acknowledged.
+ * were found and not written, are synced by this before anything in them is acknowledged. When that
+ * fails nothing can be said of any of them, and asking again would be answered with a lie: the
+ * session fails.
  */
-int receiver_sync_names(struct receiver *receiver, struct zh_error *err)
+int receiver_sync_names(struct receiver *receiver)
 {
+	struct session *session = receiver->session;
 	int r = 0;
 
-	if (receiver->session->setup.durability == ZH_DURABLE_FULL &&
+	if (session->setup.durability == ZH_DURABLE_FULL &&
 		atomic_exchange(&receiver->names_unsynced, false))
 		r = sys_syncfs(receiver->place);
-	return r < 0 ? err_set(err, err_of_destination(r), r, "syncfs",
+	return r < 0 ? session_failf(session, err_of_destination(r), r, "syncfs",
 			       "the directories are not safely stored")
 		     : 0;
 }
@@ -105,23 +108,34 @@ static int commit_one(struct receiver *receiver, struct arrival *arrival, struct
 	return r;
 }
 
-/* It was there all along; its times and mode may have been others. */
-static int keep_in_place(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+/* A file that was there all along may have had other times or another mode. */
+static int set_attributes(
+	const struct receiver *receiver, int fd, uint32_t mode, int64_t mtime_s, uint32_t mtime_ns)
 {
-	int fd = arrival->proof->fd;
+	mode_t wanted = mode & 0777 & ~(mode_t)receiver->staging.umask;
 	struct timespec times[2] = {
 		{ .tv_nsec = UTIME_OMIT },
-		{ .tv_sec = arrival->mtime_s, .tv_nsec = arrival->mtime_ns },
+		{ .tv_sec = mtime_s, .tv_nsec = mtime_ns },
 	};
-	int r = sys_fchmod(fd, arrival->mode & 0777 & ~(mode_t)receiver->staging.umask);
+	struct stat st;
+	int r = sys_fstat(fd, &st);
 
-	if (r == 0)
+	if (r == 0 && (st.st_mode & 0777) != wanted)
+		r = sys_fchmod(fd, wanted);
+	if (r == 0 && (st.st_mtim.tv_sec != mtime_s || (uint32_t)st.st_mtim.tv_nsec != mtime_ns))
 		r = sys_futimens(fd, times);
-	if (r < 0)
-		return err_set(err, err_of_destination(r), r, "set attributes",
-			"mode and times cannot be set");
+	return r;
+}
+
+static int keep_in_place(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+{
+	int r = set_attributes(
+		receiver, arrival->proof->fd, arrival->mode, arrival->mtime_s, arrival->mtime_ns);
+
 	atomic_store(&receiver->names_unsynced, true);
-	return 0;
+	return r < 0 ? err_set(err, err_of_destination(r), r, "set attributes",
+			       "mode and times cannot be set")
+		     : 0;
 }
 
 /* Roots compared, committed, acknowledged. Errors of the connection only. */
@@ -140,11 +154,11 @@ static int finish_file(struct receiver *receiver, struct arrival *arrival)
 	else if (!arrival->discard)
 		r = arrival->in_place ? keep_in_place(receiver, arrival, &error)
 				      : commit_one(receiver, arrival, &error);
-	if (r == 0)
-		r = receiver_sync_names(receiver, &error);
+	int synced = r == 0 ? receiver_sync_names(receiver) : 0;
 	atomic_fetch_add(&session->disk_ns, clock_now_ns() - start);
-	return r < 0 ? arrival_fail(receiver, arrival, &error, true)
-		     : acknowledge(receiver, arrival);
+	if (r < 0)
+		return arrival_fail(receiver, arrival, &error, true);
+	return synced < 0 ? synced : acknowledge(receiver, arrival);
 }
 
 /* ------------------------------ packs -------------------------------------------------- */
@@ -194,12 +208,15 @@ static int commit_members(struct settler *settler)
 	if (!file)
 		return session_failf(receiver->session, ZH_INTERNAL, ENOMEM, "commit", "no memory");
 	count = 0;
+	(void)pthread_mutex_lock(&receiver->session->lock); /* a member may be given up meanwhile */
 	for (size_t i = 0; i < settler->packs; i++) {
 		struct arriving_pack *pack = settler->pack[i]->pack;
-		for (size_t k = 0; k < pack->count; k++)
-			if (pack->file[k].staged)
+		bool given_up = settler->pack[i]->state == ARRIVAL_FAILED;
+		for (size_t k = 0; k < pack->count && !given_up; k++)
+			if (pack->file[k].staged && !(pack->state[k] & MEMBER_FAILED))
 				file[count++] = &pack->file[k];
 	}
+	(void)pthread_mutex_unlock(&receiver->session->lock);
 	if (count > 0)
 		batch_commit(receiver->batch, file, count,
 			(enum zh_durability)receiver->session->setup.durability);
@@ -207,14 +224,11 @@ static int commit_members(struct settler *settler)
 	return 0;
 }
 
-static int finish_pack(
-	struct receiver *receiver, struct arrival *arrival, const struct zh_error *all)
+static int finish_pack(struct receiver *receiver, struct arrival *arrival)
 {
 	struct arriving_pack *pack = arrival->pack;
 	int r = 0;
 
-	if (err_is_set(all))
-		return arrival_fail(receiver, arrival, all, true);
 	for (size_t i = 0; i < pack->count && r == 0; i++)
 		if (pack->file[i].error)
 			r = arrival_fail_member(receiver, arrival, i, pack->file[i].error, true);
@@ -231,19 +245,17 @@ static void commit_packs(struct settler *settler)
 {
 	struct receiver *receiver = settler->receiver;
 	uint64_t start = clock_now_ns();
-	struct zh_error error;
 	int r;
 
 	if (settler->packs == 0)
 		return;
-	err_init(&error);
 	r = commit_members(settler);
 	if (r == 0)
-		IGNORE(receiver_sync_names(receiver, &error)); /* each pack is told of it */
+		r = receiver_sync_names(receiver);
 	atomic_fetch_add(&receiver->session->disk_ns, clock_now_ns() - start);
 	for (size_t i = 0; i < settler->packs; i++) {
 		if (r == 0)
-			r = finish_pack(receiver, settler->pack[i], &error);
+			r = finish_pack(receiver, settler->pack[i]);
 		release_arrival(receiver, settler->pack[i]);
 	}
 	settler->packs = 0;
@@ -366,8 +378,11 @@ static bool member_is_there(struct settler *settler, struct arrival *arrival, si
 		r = digester_read(
 			&settler->digester, fd, (struct zh_extent){ 0, member->size }, &mine);
 	}
+	bool same =
+		r == 0 && digest_equal(&mine, &arrival->proof->claimed[index]) &&
+		set_attributes(receiver, fd, member->mode, member->mtime_s, member->mtime_ns) == 0;
 	sys_close(fd);
-	return r == 0 && digest_equal(&mine, &arrival->proof->claimed[index]);
+	return same; /* what cannot be set is written anew */
 }
 
 static int prove_pack(struct settler *settler, struct arrival *arrival)

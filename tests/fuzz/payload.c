@@ -110,6 +110,20 @@ static void check_dir(const uint8_t *bytes, size_t length)
 	CHECK(memcmp(again, bytes, length) == 0);
 }
 
+static void check_leave(const uint8_t *bytes, size_t length)
+{
+	uint8_t again[WIRE_LEAVE_BYTES];
+	struct wire_leave leave;
+	int r = wire_parse_leave(bytes, length, &leave);
+
+	CHECK(r == 0 || r == -EPROTO);
+	if (r < 0)
+		return;
+	CHECK(leave.mtime_ns < 1000000000 && (leave.mode & ~07777u) == 0);
+	CHECK(wire_build_leave(&leave, again, sizeof(again)) == (int)length);
+	CHECK(memcmp(again, bytes, length) == 0);
+}
+
 static void check_member(const struct wire_member *member)
 {
 	CHECK(member->mtime_ns < 1000000000 && (member->mode & ~07777u) == 0);
@@ -319,6 +333,8 @@ static void check_one(unsigned selector, const uint8_t *bytes, size_t length)
 		return check_dir(bytes, length);
 	case FRAME_FILE:
 		return check_file(bytes, length);
+	case FRAME_LEAVE:
+		return check_leave(bytes, length);
 	case FRAME_PACK:
 		return check_pack(bytes, length);
 	case FRAME_ATTR:

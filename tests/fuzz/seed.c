@@ -153,8 +153,8 @@ static void seed_directory(struct sample *stream)
 		.name_length = 6,
 		.value = (const uint8_t *)"xyz",
 		.value_length = 3 };
-	struct frame leave = { .type = FRAME_LEAVE, .id = 1 };
-	uint8_t bytes[4096], head[FRAME_HEAD_BYTES];
+	struct wire_leave leave = { .mtime_s = 1700000000, .mtime_ns = 5, .mode = 0755 };
+	uint8_t bytes[4096];
 	int length;
 
 	payload(stream, (struct frame){ .type = FRAME_DIR, .id = 1 }, "dir",
@@ -168,9 +168,8 @@ static void seed_directory(struct sample *stream)
 	}
 	payload(stream, (struct frame){ .type = FRAME_ATTR, .flags = ATTR_DIRECTORY, .id = 1 },
 		"attr", length, bytes);
-	wire_build_head(&leave, head);
-	save("wire", "head-leave", FUZZ_HEAD, head, sizeof(head));
-	add(stream, head, sizeof(head));
+	payload(stream, (struct frame){ .type = FRAME_LEAVE, .id = 1 }, "leave",
+		wire_build_leave(&leave, bytes, sizeof(bytes)), bytes);
 }
 
 static void seed_pack(struct sample *stream)

@@ -385,6 +385,7 @@ struct head peer_least(enum frame_type type, uint64_t id)
 		[FRAME_ACK] = 16,
 		[FRAME_ERR] = 284,
 		[FRAME_BYE] = 1024,
+		[FRAME_LEAVE] = 16,
 		[FRAME_ATTR] = 12,
 		[FRAME_RULE] = 1,
 	};

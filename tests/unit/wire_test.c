@@ -346,13 +346,13 @@ static const struct head_row {
 	{ 11, "SUM", 0, 256, 16, 0, '1', 'l' }, /* VOID has a test of its own */
 	{ 12, "NAK", 20, 20, 1, 0, '1', 'l' },
 	{ 13, "END", 40, 40, 1, 0, '1', '0' },
-	{ 14, "ACK", 16, 16, 1, 3, '1', '0' },
+	{ 14, "ACK", 16, 16, 1, 1, '1', '0' },
 	{ 15, "CREDIT", 0, 0, 1, 0, '1', '0' },
 	{ 16, "ERR", 284, 284, 1, 1, '*', '*' }, /* so has DIRECTORY with an id of 0 */
 	{ 17, "PING", 0, 0, 1, 0, '*', '0' },
 	{ 18, "PONG", 0, 0, 1, 0, '*', '0' },
 	{ 19, "BYE", 1024, 1024, 1, 0, '0', '0' },
-	{ 20, "LEAVE", 0, 0, 1, 0, '1', '0' },
+	{ 20, "LEAVE", 16, 16, 1, 0, '1', '0' },
 	{ 21, "ATTR", 12, 65536, 1, 1, '1', '0' },
 	{ 22, "RULE", 1, 4096, 1, 1, '0', '0' },
 };
@@ -1001,6 +1001,58 @@ static void dir_is_a_file_without_a_size(void **state)
 	assert_int_equal(wire_build_dir(&dir, bytes, sizeof(bytes)), -EINVAL);
 	dir.name_length = 0;
 	assert_int_equal(wire_build_dir(&dir, bytes, sizeof(bytes)), -EPROTO);
+}
+
+/* ------------------------------------------------ LEAVE --------------------------------------- */
+
+static void leave_has_the_documented_bytes(void **state)
+{
+	static const uint8_t golden[16] = { 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		0xc9, 0x9a, 0x3b, 0xff, 0x0f, 0, 0 };
+	struct wire_leave leave, back;
+	uint8_t bytes[16];
+
+	(void)state;
+	memset(&leave, 0, sizeof(leave));
+	leave.mtime_s = -2;
+	leave.mtime_ns = 999999999;
+	leave.mode = 07777;
+	assert_int_equal(wire_build_leave(&leave, bytes, sizeof(bytes)), 16);
+	assert_memory_equal(bytes, golden, sizeof(golden));
+	memset(&back, 0xff, sizeof(back));
+	assert_int_equal(wire_parse_leave(bytes, sizeof(bytes), &back), 0);
+	assert_memory_equal(&back, &leave, sizeof(leave));
+}
+
+static void leave_without_a_time_or_with_a_type_in_its_mode_is_refused(void **state)
+{
+	struct wire_leave leave = { .mtime_ns = 999999999, .mode = 07777 }, back, before;
+	uint8_t bytes[16], unused[16];
+
+	(void)state;
+	memset(&before, 0xa5, sizeof(before));
+	back = before;
+	assert_int_equal(wire_build_leave(&leave, bytes, sizeof(bytes)), 16);
+	for (size_t length = 0; length < 16; length++)
+		assert_int_equal(wire_parse_leave(bytes, length, &back), -EPROTO);
+	put_le32(bytes + 8, 1000000000);
+	assert_int_equal(wire_parse_leave(bytes, 16, &back), -EPROTO);
+	put_le32(bytes + 8, 999999999);
+	for (unsigned bit = 12; bit < 32; bit++) {
+		put_le32(bytes + 12, 1u << bit);
+		assert_int_equal(wire_parse_leave(bytes, 16, &back), -EPROTO);
+	}
+	assert_memory_equal(&back, &before, sizeof(back));
+	put_le32(bytes + 12, 0);
+	assert_int_equal(wire_parse_leave(bytes, 16, &back), 0);
+
+	leave.mtime_ns = 1000000000;
+	assert_int_equal(wire_build_leave(&leave, unused, sizeof(unused)), -EINVAL);
+	leave.mtime_ns = 0;
+	leave.mode = 010000;
+	assert_int_equal(wire_build_leave(&leave, unused, sizeof(unused)), -EINVAL);
+	leave.mode = 0;
+	assert_int_equal(wire_build_leave(&leave, unused, sizeof(unused)), 16);
 }
 
 /* ------------------------------------------------ PACK ---------------------------------------- */
@@ -1876,6 +1928,8 @@ int main(void)
 		cmocka_unit_test(file_fields_out_of_range_are_named_by_their_error),
 		cmocka_unit_test(file_whose_name_length_disagrees_is_refused),
 		cmocka_unit_test(dir_is_a_file_without_a_size),
+		cmocka_unit_test(leave_has_the_documented_bytes),
+		cmocka_unit_test(leave_without_a_time_or_with_a_type_in_its_mode_is_refused),
 		cmocka_unit_test(pack_has_the_documented_bytes),
 		cmocka_unit_test(pack_refuses_every_wrong_byte),
 		cmocka_unit_test(pack_members_are_files_and_links_of_a_legal_size),
