@@ -131,6 +131,11 @@ static const struct arg_option rows[] = {
 			"digests, and send what differs (prove, the default); then take it for the "
 			"same (trust); or compare digests if it has the size (digest).",
 		ARG_AT(struct copy, options.existing) },
+	{ .name = "manifest",
+		.kind = ARG_FILE,
+		.argument = "OUT",
+		.help = "List in OUT what has arrived, with digests, for zerohaul verify.",
+		ARG_AT(struct copy, options.manifest) },
 	{ .name = "no-clobber",
 		.kind = ARG_BITS,
 		.help = "Never replace a file that exists.",

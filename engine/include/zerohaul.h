@@ -338,6 +338,7 @@ struct zh_transfer_options {
 	struct zh_sockopts sock; /* for the data connections, on both sides */
 	uint32_t existing;       /* enum zh_existing */
 	uint32_t pad;
+	const char *manifest; /* what has arrived is listed in this file, NULL: nowhere */
 };
 
 static inline struct zh_transfer_options zh_transfer_options_default(void)

@@ -270,7 +270,7 @@ static int announce_failure(struct sender *sender, struct folder *folder, const 
 
 /* ------------------------------ packs -------------------------------------------------- */
 
-static struct pack *pack_of(const struct packing *packing)
+static struct pack *pack_of(const struct packing *packing, bool listed)
 {
 	struct pack *pack = calloc(1, sizeof(*pack));
 
@@ -281,7 +281,8 @@ static struct pack *pack_of(const struct packing *packing)
 	pack->table = malloc(packing->length);
 	pack->folder = calloc(packing->count, sizeof(struct folder *));
 	pack->state = calloc(packing->count, 1);
-	if (pack->table && pack->folder && pack->state) {
+	pack->digest = listed ? calloc(packing->count, sizeof(*pack->digest)) : NULL;
+	if (pack->table && pack->folder && pack->state && (pack->digest || !listed)) {
 		memcpy(pack->table, packing->table, packing->length);
 		memcpy(pack->folder, packing->folder, packing->count * sizeof(struct folder *));
 		return pack;
@@ -289,6 +290,7 @@ static struct pack *pack_of(const struct packing *packing)
 	free(pack->table);
 	free(pack->folder);
 	free(pack->state);
+	free(pack->digest);
 	free(pack);
 	return NULL;
 }
@@ -304,7 +306,7 @@ static int flush_pack(struct announcing *announcing)
 
 	if (packing->count == 0)
 		return 0;
-	pack = pack_of(packing);
+	pack = pack_of(packing, session->manifest != NULL);
 	if (!pack)
 		return no_memory(sender);
 	departure = begin(sender, pack);
@@ -312,6 +314,7 @@ static int flush_pack(struct announcing *announcing)
 		free(pack->table);
 		free(pack->folder);
 		free(pack->state);
+		free(pack->digest);
 		free(pack);
 		return -ECANCELED;
 	}
@@ -396,6 +399,19 @@ static int send_dir(struct sender *sender, const struct folder *folder)
 	return session_send(sender->session, &frame, bytes);
 }
 
+static int announce_folder(struct sender *sender, const struct folder *folder)
+{
+	char *path = malloc(MANIFEST_PATH_MAX + 1);
+
+	if (!path)
+		return no_memory(sender);
+	folder_path(folder->parent, folder->name, path, MANIFEST_PATH_MAX + 1);
+	session_list_directory(sender->session, path, folder->mode);
+	free(path);
+	atomic_fetch_add(&sender->session->dirs_known, 1);
+	return send_dir(sender, folder);
+}
+
 /* A directory that the walk enters: it is a user until it leaves. NULL: no memory, or over. */
 static struct folder *enter_folder(struct announcing *announcing, uint64_t id, const char *name,
 	const struct walk_entry *entry)
@@ -474,8 +490,7 @@ static int walk_into(
 		walk_skip(walk);
 		return 0;
 	}
-	atomic_fetch_add(&sender->session->dirs_known, 1);
-	return send_dir(sender, folder);
+	return announce_folder(sender, folder);
 }
 
 static int walk_file(struct announcing *announcing, const struct walk_entry *entry)
@@ -602,8 +617,7 @@ static int announce_tree(
 	announcing->tree->root = root;
 	if (!origin->contents) {
 		sender->next_folder++;
-		atomic_fetch_add(&sender->session->dirs_known, 1);
-		r = send_dir(sender, root);
+		r = announce_folder(sender, root);
 	}
 	if (r == 0)
 		r = walk_tree(announcing);

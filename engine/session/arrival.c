@@ -46,6 +46,7 @@ static void pack_free(struct receiver *receiver, struct arriving_pack *pack)
 	free(pack->member);
 	free(pack->file);
 	free(pack->state);
+	free(pack->digest);
 	free(pack);
 }
 

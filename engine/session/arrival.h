@@ -30,6 +30,7 @@ struct arriving_pack {
 	struct wire_member *member;
 	struct batch_file *file; /* of each; staged once its bytes have come */
 	uint8_t *state;          /* of each: MEMBER_* */
+	struct digest *digest;   /* of each that came, if they are listed; else NULL */
 	bool written;            /* every wanted one is staged or has failed */
 };
 

@@ -9,7 +9,8 @@
 #include <stdio.h>
 
 /* Of a path in a message; longer ones lose their beginning. */
-#define PATH_SHOWN 1024
+#define PATH_SHOWN  1024
+#define PATH_LISTED (MANIFEST_PATH_MAX + 1)
 
 struct departure *departure_find(const struct sender *sender, uint64_t id)
 {
@@ -37,6 +38,7 @@ static void pack_free(struct pack *pack)
 	free(pack->table);
 	free(pack->folder);
 	free(pack->state);
+	free(pack->digest);
 	free(pack);
 }
 
@@ -206,6 +208,40 @@ int departure_leave(struct sender *sender, struct departure *departure)
 	}
 	pack_free(pack);
 	return r;
+}
+
+static void list_pack(struct session *session, const struct departure *departure)
+{
+	const struct pack *pack = departure->pack;
+	struct wire_member member;
+	char path[PATH_LISTED];
+	size_t at = 0;
+
+	for (size_t i = 0; wire_pack_next(pack->table, pack->table_length, &at, &member); i++) {
+		bool came = pack->state[i] == MEMBER_WANTED;
+		bool there = pack->state[i] == 0 && departure->proof;
+		if (member.kind != MEMBER_FILE || (!came && !there))
+			continue; /* links are listed as they are read */
+		folder_path(pack->folder[i], member.name, path, sizeof(path));
+		session_list_member(
+			session, path, &member, came ? &pack->digest[i] : &departure->proof[i]);
+	}
+}
+
+void departure_list(const struct sender *sender, const struct departure *departure)
+{
+	const struct source *source = &departure->source;
+	char path[PATH_LISTED];
+
+	if (!sender->session->manifest)
+		return;
+	if (departure->pack) {
+		list_pack(sender->session, departure);
+		return;
+	}
+	folder_path(departure->folder, departure->name, path, sizeof(path));
+	session_list_file(sender->session, path, source->size, source->mode, source->mtime_s,
+		source->mtime_ns, &departure->root);
 }
 
 /* ------------------------------ failing ------------------------------------------------ */

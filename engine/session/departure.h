@@ -53,6 +53,7 @@ struct pack {
 	size_t count;
 	struct folder **folder; /* of each member, held until the pack is settled */
 	uint8_t *state;         /* of each: MEMBER_* */
+	struct digest *digest;  /* of each that was read, if they are listed; else NULL */
 };
 
 struct departure {
@@ -139,6 +140,9 @@ int departure_send_end(struct sender *sender, struct departure *departure);
 int departure_fail_changed(struct sender *sender, struct departure *departure);
 /* What is left of the file's pages: the page cache is to be as it was found, or without it. */
 bool departure_leaves_no_cache(const struct session *session, const struct departure *departure);
+
+/* Lists it in the session's manifest, as it is acknowledged. Nobody else uses it meanwhile. */
+void departure_list(const struct sender *sender, const struct departure *departure);
 
 /* One user less of a directory; the last one leaves it. NULL is fine. */
 int folder_release(struct sender *sender, struct folder *folder);

@@ -175,6 +175,15 @@ static int take_pack(struct stream_work *work, const struct frame *data, bool st
 	return 0;
 }
 
+static void list_link(
+	struct receiver *receiver, const struct wire_member *member, const uint8_t *target)
+{
+	char path[MANIFEST_PATH_MAX + 1];
+
+	receiver_path(receiver, member->parent, member->name, path, sizeof(path));
+	session_list_link(receiver->session, path, target, member->size);
+}
+
 int receive_members(struct receiver *receiver, struct arrival *arrival, const uint8_t *bytes)
 {
 	struct session *session = receiver->session;
@@ -190,10 +199,15 @@ int receive_members(struct receiver *receiver, struct arrival *arrival, const ui
 		if (!(state & MEMBER_WANTED))
 			continue;
 		err_init(&error);
+		if (pack->digest && member->kind == MEMBER_FILE)
+			pack->digest[i] = digest_of(bytes ? (const void *)bytes : "", member->size);
+		if (pack->digest && member->kind == MEMBER_LINK)
+			list_link(receiver, member, bytes);
 		if (!(state & MEMBER_FAILED) && batch_write(receiver->batch, &pack->file[i], bytes,
 							member->size, &error) < 0)
 			r = arrival_fail_member(receiver, arrival, i, &error, true);
-		bytes += member->size;
+		if (bytes)
+			bytes += member->size;
 	}
 	pack->written = true;
 	return r;

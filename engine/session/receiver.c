@@ -577,7 +577,8 @@ static int frame_map(struct receiver *receiver, struct arrival *arrival, const s
 
 /* ------------------------------ packs -------------------------------------------------- */
 
-static struct arriving_pack *pack_new(const uint8_t *table, size_t length, size_t count)
+static struct arriving_pack *pack_new(
+	const uint8_t *table, size_t length, size_t count, bool listed)
 {
 	struct arriving_pack *pack = calloc(1, sizeof(*pack));
 	size_t at = 0;
@@ -588,7 +589,9 @@ static struct arriving_pack *pack_new(const uint8_t *table, size_t length, size_
 	pack->member = calloc(count, sizeof(*pack->member));
 	pack->file = calloc(count, sizeof(*pack->file));
 	pack->state = calloc(count, 1);
-	if (!pack->member || !pack->file || !pack->state) {
+	pack->digest = listed ? calloc(count, sizeof(*pack->digest)) : NULL;
+	if (!pack->member || !pack->file || !pack->state || (listed && !pack->digest)) {
+		free(pack->digest);
 		free(pack->member);
 		free(pack->file);
 		free(pack->state);
@@ -727,7 +730,7 @@ static int frame_pack(struct receiver *receiver, const struct frame *frame)
 	arrival->no_clobber = session->no_clobber || frame->flags & PACK_NO_CLOBBER;
 	arrival->discard = discards(session);
 	arrival->have = calloc(1, 1); /* all of it is one leaf */
-	arrival->pack = pack_new(table, frame->length, count);
+	arrival->pack = pack_new(table, frame->length, count, session->manifest != NULL);
 	if (!arrival->pack || !arrival->have)
 		return session_failf(session, ZH_INTERNAL, ENOMEM, "PACK", "no memory");
 	return place_pack(receiver, arrival);
@@ -743,6 +746,16 @@ static int fail_directory(struct receiver *receiver, uint64_t id, const struct w
 	receiver_path(receiver, dir->parent, dir->name, path, sizeof(path));
 	session_file_failed(receiver->session, path, strlen(path), error);
 	return session_send_dir_err(receiver->session, id, error);
+}
+
+static void list_directory(struct receiver *receiver, const struct wire_file *dir)
+{
+	char path[MANIFEST_PATH_MAX + 1];
+
+	if (!receiver->session->manifest)
+		return;
+	receiver_path(receiver, dir->parent, dir->name, path, sizeof(path));
+	session_list_directory(receiver->session, path, dir->mode);
 }
 
 static int frame_dir(struct receiver *receiver, const struct frame *frame)
@@ -773,8 +786,10 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 	if (made)
 		atomic_store(&receiver->names_unsynced, true);
 	atomic_fetch_add(&session->dirs_known, 1);
-	if (r == 0)
+	if (r == 0) {
+		list_directory(receiver, &dir);
 		return 0;
+	}
 	if (!err_is_set(&error))
 		(void)err_set(&error, r == -ENOTDIR ? ZH_EXISTS : err_of_destination(r), r,
 			"make directory",

@@ -219,6 +219,20 @@ static int take_member(struct stream_work *work, struct departure *departure, si
 	return member_fail(work->sender, departure, index, &error, true);
 }
 
+/* For the manifest, while the bytes are at hand: files are listed when they are acknowledged. */
+static void list_member(struct session *session, const struct pack *pack, size_t index,
+	const struct wire_member *member, const uint8_t *bytes)
+{
+	char path[MANIFEST_PATH_MAX + 1];
+
+	if (member->kind == MEMBER_FILE) {
+		pack->digest[index] = digest_of(bytes, member->size);
+		return;
+	}
+	folder_path(pack->folder[index], member->name, path, sizeof(path));
+	session_list_link(session, path, bytes, member->size);
+}
+
 /* The members that were asked for, end to end. Returns an error of the session only. */
 static int gather_pack(struct stream_work *work, struct departure *departure)
 {
@@ -237,6 +251,8 @@ static int gather_pack(struct stream_work *work, struct departure *departure)
 		if (!wanted)
 			continue;
 		r = take_member(work, departure, i, &member, next);
+		if (r == 0 && session->manifest)
+			list_member(session, pack, i, &member, next);
 		next += member.size;
 	}
 	CHECK(r < 0 || next == work->buffer.memory + departure->size);

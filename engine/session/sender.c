@@ -325,6 +325,7 @@ static int frame_ack(struct sender *sender, struct departure *departure, const s
 		(!durable || frame->flags & ACK_DURABLE);
 	if (right) {
 		count_done(departure, &files, &there, &bytes);
+		departure->frames++; /* what is listed is needed until then */
 		departure_settle(sender, departure, DEPARTURE_DONE);
 	}
 	(void)pthread_mutex_unlock(&session->lock);
@@ -333,6 +334,11 @@ static int frame_ack(struct sender *sender, struct departure *departure, const s
 			ended ? "ACK with another root or less than asked for" : "ACK before END");
 	session_files_done(session, files, bytes);
 	session_files_skipped(session, there);
+	departure_list(sender, departure);
+	(void)pthread_mutex_lock(&session->lock);
+	departure->frames--;
+	departure_shed(departure);
+	(void)pthread_mutex_unlock(&session->lock);
 	return departure_leave(sender, departure);
 }
 

@@ -230,6 +230,65 @@ void session_file_failed(
 	(void)pthread_mutex_unlock(&session->lock);
 }
 
+void session_list_file(struct session *session, const char *path, uint64_t size, uint32_t mode,
+	int64_t mtime_s, uint32_t mtime_ns, const struct digest *root)
+{
+	struct manifest_entry entry = {
+		.kind = MANIFEST_FILE,
+		.mode = mode & 07777,
+		.size = size,
+		.root = *root,
+		.mtime_s = mtime_s,
+		.mtime_ns = mtime_ns,
+		.path = path,
+		.path_bytes = strlen(path),
+	};
+
+	if (session->manifest)
+		manifest_add(session->manifest, &entry);
+}
+
+void session_list_member(struct session *session, const char *path,
+	const struct wire_member *member, const struct digest *digest)
+{
+	struct leaf_sum sum = { 0 };
+	struct digest root;
+
+	if (member->size > 0)
+		leaf_sum_add(&sum, 0, digest);
+	root = leaf_root(&sum, member->size);
+	session_list_file(session, path, member->size, member->mode, member->mtime_s,
+		member->mtime_ns, &root);
+}
+
+void session_list_link(
+	struct session *session, const char *path, const void *target, size_t target_bytes)
+{
+	struct manifest_entry entry = {
+		.kind = MANIFEST_LINK,
+		.path = path,
+		.path_bytes = strlen(path),
+		.target = target,
+		.target_bytes = target_bytes,
+	};
+
+	if (session->manifest)
+		manifest_add(session->manifest, &entry);
+}
+
+void session_list_directory(struct session *session, const char *path, uint32_t mode)
+{
+	struct manifest_entry entry = {
+		.kind = MANIFEST_DIRECTORY,
+		.mode = mode & 07777,
+		.path = path,
+		.path_bytes = strlen(path),
+	};
+
+	if (session->manifest && path[0] != '\0')
+		manifest_add(session->manifest, &entry);
+}
+
 void session_note_cache(struct session *session, uint64_t before_bytes, uint64_t after_bytes)
 {
 	(void)pthread_mutex_lock(&session->lock);

@@ -16,6 +16,7 @@
 #include "session/handshake.h"
 #include "session/link.h"
 #include "session/states.h"
+#include "store/manifest.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -71,6 +72,7 @@ struct session {
 	struct zh_sockopts sock;    /* for data connections */
 	char strategy[ZH_NAME_CAP]; /* wish for this side, "": none */
 	bool no_clobber;
+	struct manifest *manifest; /* what arrives is listed there; borrowed, NULL: nowhere */
 	char peer[64];
 	enum session_state state;
 	struct sock_facts route;
@@ -142,6 +144,17 @@ void session_files_done(struct session *session, uint32_t count, uint64_t bytes)
 void session_files_skipped(struct session *session, size_t count);
 void session_file_failed(struct session *session, const char *name, size_t name_length,
 	const struct zh_error *error);
+/*
+ * Lists something that has arrived, if there is a manifest. path is below the place. The digest of
+ * a small file is that of its only leaf.
+ */
+void session_list_file(struct session *session, const char *path, uint64_t size, uint32_t mode,
+	int64_t mtime_s, uint32_t mtime_ns, const struct digest *root);
+void session_list_member(struct session *session, const char *path,
+	const struct wire_member *member, const struct digest *digest);
+void session_list_link(
+	struct session *session, const char *path, const void *target, size_t target_bytes);
+void session_list_directory(struct session *session, const char *path, uint32_t mode);
 /* What of a file was in the page cache of this side before it was moved, and is now. */
 void session_note_cache(struct session *session, uint64_t before_bytes, uint64_t after_bytes);
 void session_keep_plan(struct session *session, const struct zh_plan *plan, uint64_t size);

@@ -26,6 +26,38 @@ struct settler {
 
 /* ------------------------------ acknowledging ------------------------------------------ */
 
+static void list_pack(struct receiver *receiver, const struct arrival *arrival)
+{
+	const struct arriving_pack *pack = arrival->pack;
+	char path[MANIFEST_PATH_MAX + 1];
+
+	for (size_t i = 0; i < pack->count; i++) {
+		const struct wire_member *member = &pack->member[i];
+		uint8_t state = pack->state[i];
+		bool came = state & MEMBER_WANTED, proved = state & MEMBER_ASKED && !came;
+		if (state & MEMBER_FAILED || member->kind != MEMBER_FILE || (!came && !proved))
+			continue;
+		receiver_path(receiver, member->parent, member->name, path, sizeof(path));
+		session_list_member(receiver->session, path, member,
+			came ? &pack->digest[i] : &arrival->proof->claimed[i]);
+	}
+}
+
+static void list_arrival(struct receiver *receiver, const struct arrival *arrival)
+{
+	char path[MANIFEST_PATH_MAX + 1];
+
+	if (!receiver->session->manifest)
+		return;
+	if (arrival->pack) {
+		list_pack(receiver, arrival);
+		return;
+	}
+	receiver_path(receiver, arrival->parent, arrival->name, path, sizeof(path));
+	session_list_file(receiver->session, path, arrival->size, arrival->mode, arrival->mtime_s,
+		arrival->mtime_ns, &arrival->end.root);
+}
+
 static int acknowledge(struct receiver *receiver, struct arrival *arrival)
 {
 	struct session *session = receiver->session;
@@ -55,6 +87,7 @@ static int acknowledge(struct receiver *receiver, struct arrival *arrival)
 	(void)pthread_mutex_unlock(&session->lock);
 	if (failed)
 		return 0;
+	list_arrival(receiver, arrival);
 	session_files_done(session, files, arrival->in_place ? 0 : arrival->size);
 	session_files_skipped(session, there);
 	return session_send(session, &ack, bytes);

@@ -29,6 +29,8 @@ struct zh_transfer {
 	char *destination;
 	char *strategy;
 	char *receive_strategy;
+	char *manifest_path;
+	struct manifest *manifest;
 	char **source;
 	size_t source_count;
 	struct rule *rule;
@@ -74,6 +76,7 @@ ZH_API int zh_transfer_new(
 	if (copy_text(options->host, &transfer->host) < 0 ||
 		copy_text(options->key_file, &transfer->key_file) < 0 ||
 		copy_text(options->destination, &transfer->destination) < 0 ||
+		copy_text(options->manifest, &transfer->manifest_path) < 0 ||
 		copy_text(options->strategy, &transfer->strategy) < 0 ||
 		copy_text(options->receive_strategy, &transfer->receive_strategy) < 0) {
 		zh_transfer_free(transfer);
@@ -135,6 +138,8 @@ ZH_API void zh_transfer_free(struct zh_transfer *transfer)
 	free(transfer->destination);
 	free(transfer->strategy);
 	free(transfer->receive_strategy);
+	free(transfer->manifest_path);
+	manifest_abandon(transfer->manifest);
 	auth_wipe(&transfer->key, sizeof(transfer->key));
 	free(transfer);
 }
@@ -224,6 +229,10 @@ static int check_options(struct zh_transfer *transfer, struct zh_error *err)
 			"either a key file or the wish to do without one is needed");
 	if (options->streams > LIMIT_STREAMS)
 		return err_set(err, ZH_LIMIT, 0, "options", "at most %u streams", LIMIT_STREAMS);
+	if (transfer->manifest_path &&
+		(options->verify == ZH_VERIFY_NONE || options->existing == ZH_EXISTING_TRUST))
+		return err_set(err, ZH_USAGE, 0, "options",
+			"a manifest needs digests: neither --verify=none nor --existing=trust");
 	if (options->existing > ZH_EXISTING_DIGEST)
 		return err_set(err, ZH_USAGE, 0, "options",
 			"no such wish for files that are there already");
@@ -295,6 +304,12 @@ static int make_role(struct zh_transfer *transfer, struct zh_error *err)
 	char name[LIMIT_NAME_BYTES + 1];
 	int r;
 
+	if (transfer->manifest_path) {
+		r = manifest_open(transfer->manifest_path, &transfer->manifest, err);
+		if (r < 0)
+			return r;
+	}
+	transfer->session.manifest = transfer->manifest;
 	transfer->session.no_clobber = transfer->options.flags & ZH_NO_CLOBBER;
 	if (transfer->options.direction == ZH_PUSH) {
 		r = sender_new(&transfer->session, &transfer->sender);
@@ -661,6 +676,12 @@ static int finish(struct zh_transfer *transfer)
 		*error = session->error;
 	if (err_is_set(error))
 		return error->outcome;
+	if (transfer->manifest) {
+		struct manifest *manifest = transfer->manifest;
+		transfer->manifest = NULL;
+		if (manifest_close(manifest, error) < 0)
+			return error->outcome;
+	}
 	if (session->failure_count > 0)
 		*error = session->failure[0].error;
 	return outcome_of_files(transfer);
