@@ -117,7 +117,7 @@ static void judge_all(const struct facts *facts, struct zh_plan *plan)
 		TEXT_SET(verdict->name, strategy->pub.name);
 		verdict->admitted = strategy->admit(facts, &trial, verdict->reason,
 					    sizeof(verdict->reason)) == 0;
-		if (verdict->admitted)
+		if (verdict->admitted && verdict->reason[0] == '\0')
 			TEXT_SET(verdict->reason, "admitted");
 	}
 }

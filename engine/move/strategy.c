@@ -155,6 +155,20 @@ int strategy_admit_sendfile(
 	return 0;
 }
 
+int strategy_needs_pages_in_place(const struct facts *facts, char *ret_reason, size_t cap)
+{
+	const struct sock_facts *sock = &facts->sock;
+
+	if (!sock->tcp)
+		return strategy_refuse(ret_reason, cap, "the socket is not TCP");
+	if (!sock->scatter_gather)
+		return strategy_refuse(ret_reason, cap,
+			"the route cannot send pages in place, so the kernel would copy");
+	if (sock->local_peer)
+		text_set(ret_reason, cap, "the peer is on this host, so the kernel will copy");
+	return 0;
+}
+
 int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap)
 {
 	if (!facts->host.splice)
