@@ -91,6 +91,13 @@ int strategy_needs_direct(const struct facts *facts, char *ret_reason, size_t ca
 #define STRATEGY_POOL_BYTES (32 * MIB)
 void strategy_blocks(const struct facts *facts, struct zh_plan *plan, uint32_t chunk_preferred,
 	uint32_t chunk_most, uint32_t depth_preferred, uint32_t depth_most);
+/*
+ * The same for blocks that the kernel locks, so that they stay within half of what this user may
+ * lock: the other end of the transfer may be this user's too, and the first one must not have all.
+ */
+void strategy_locked_blocks(const struct facts *facts, struct zh_plan *plan,
+	uint32_t chunk_preferred, uint32_t chunk_most, uint32_t depth_preferred,
+	uint32_t depth_most);
 /* The admit of what calls sendfile(2). */
 int strategy_admit_sendfile(
 	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap);

@@ -515,6 +515,32 @@ static void wishes_for_chunk_and_depth_are_kept_within_bounds(void **state)
 			}
 }
 
+static uint32_t depth_under(enum zh_side side, const char *name, uint64_t memlock_bytes)
+{
+	struct facts facts = good_facts(side);
+
+	text_set(facts.strategy, sizeof(facts.strategy), name);
+	facts.host.memlock_bytes = memlock_bytes;
+	return made(&facts).depth;
+}
+
+static void what_is_locked_leaves_half_of_the_limit_to_the_other_end(void **state)
+{
+	(void)state;
+	assert_int_equal(depth_under(ZH_SEND, "uring-direct", UINT64_MAX), 8);
+	assert_int_equal(depth_under(ZH_SEND, "uring-direct", 16 * MIB), 8);
+	assert_int_equal(depth_under(ZH_SEND, "uring-direct", 8 * MIB), 4);
+	assert_int_equal(depth_under(ZH_RECEIVE, "uring-direct", 8 * MIB), 4);
+	assert_int_equal(depth_under(ZH_RECEIVE, "uring-copy", 8 * MIB), 4);
+	assert_int_equal(depth_under(ZH_SEND, "uring-copy", 8 * MIB), 4); /* blocks of 256 KiB */
+	assert_int_equal(depth_under(ZH_SEND, "uring-zc", 8 * MIB), 4);
+	assert_int_equal(depth_under(ZH_SEND, "msg-zerocopy", 8 * MIB), 4);
+	assert_int_equal(depth_under(ZH_SEND, "uring-direct", 0), 2); /* fewer are of no use */
+	/* the second thread of direct locks nothing */
+	assert_int_equal(depth_under(ZH_RECEIVE, "direct", 0),
+		depth_under(ZH_RECEIVE, "direct", UINT64_MAX));
+}
+
 /* ------------------------------------------------ any facts ----------------------------------- */
 
 static uint64_t dice_state;
@@ -569,6 +595,7 @@ static struct facts random_facts(void)
 	facts.host.sendfile = coin();
 	facts.host.pipe_bytes = (uint32_t)dice(3) * 65536;
 	facts.host.memory_available_bytes = UINT64_MAX >> dice(64);
+	facts.host.memlock_bytes = UINT64_MAX >> dice(64);
 	facts.chunk_bytes = coin() ? 0 : UINT32_MAX >> dice(32);
 	facts.depth = coin() ? 0 : UINT32_MAX >> dice(32);
 	facts.no_fallback = coin();
@@ -702,6 +729,7 @@ int main(void)
 		cmocka_unit_test(a_wish_without_a_fallback_fails),
 		cmocka_unit_test(an_unknown_wish_fails),
 		cmocka_unit_test(wishes_for_chunk_and_depth_are_kept_within_bounds),
+		cmocka_unit_test(what_is_locked_leaves_half_of_the_limit_to_the_other_end),
 		cmocka_unit_test(a_plan_names_nothing_but_what_is_admitted),
 		cmocka_unit_test(every_strategy_is_found_and_every_member_is_set),
 		cmocka_unit_test(fallbacks_lead_to_copy_and_not_in_circles),

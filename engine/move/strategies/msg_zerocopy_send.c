@@ -41,7 +41,8 @@ static int msg_zerocopy_admit(
 {
 	if (strategy_needs_pages_in_place(facts, ret_reason, cap) < 0)
 		return -1;
-	strategy_blocks(facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
+	strategy_locked_blocks(
+		facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
 	return 0;
 }
 

@@ -41,7 +41,8 @@ static int uring_zc_send_admit(
 		return strategy_refuse(ret_reason, cap, "this io_uring has no SEND_ZC (Linux 6.0)");
 	if (strategy_needs_pages_in_place(facts, ret_reason, cap) < 0)
 		return -1;
-	strategy_blocks(facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
+	strategy_locked_blocks(
+		facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
 	plan->chunk_bytes = (uint32_t)round_up(plan->chunk_bytes, STRATEGY_PAGE_BYTES);
 	return 0;
 }
