@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "kernel/block.h"
 #include "kernel/file.h"
+#include "kernel/pipe.h"
 #include "kernel/sock.h"
 
 #include <errno.h>
@@ -586,6 +587,15 @@ int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_by
 	channel->stats.huge_pages = ret_pool->huge_pages;
 	channel->stats.depth = depth;
 	return 0;
+}
+
+int channel_open_pipe(struct channel *channel, struct pipe *pipe)
+{
+	int r = pipe_open(pipe, channel->pipe_bytes);
+
+	if (r == 0)
+		channel->stats.pipe_bytes = pipe->size_bytes;
+	return r;
 }
 
 int channel_direct(struct channel *channel)

@@ -20,6 +20,7 @@ enum channel_end { CHANNEL_END_NONE, CHANNEL_END_FILE, CHANNEL_END_SOCKET };
 enum channel_wait { CHANNEL_WAIT_SPACE, CHANNEL_WAIT_DATA, CHANNEL_WAIT_DISK };
 
 struct block_pool;
+struct pipe;
 
 /* What a helping thread of a strategy has used. Guarded by a lock of the strategy's. */
 struct channel_spent {
@@ -125,6 +126,8 @@ ssize_t channel_refuse(struct channel *channel, int error);
  */
 int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_bytes,
 	struct ring **ret_ring, struct block_pool *ret_pool) must_check;
+/* A pipe of the size that was planned, or as much of it as is granted. */
+int channel_open_pipe(struct channel *channel, struct pipe *pipe) must_check;
 /* The O_DIRECT descriptor of the file in hand, opened on first use; negative errno. */
 int channel_direct(struct channel *channel) must_check;
 /*

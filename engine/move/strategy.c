@@ -181,12 +181,16 @@ int strategy_needs_pages_in_place(const struct facts *facts, char *ret_reason, s
 	return 0;
 }
 
-int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap)
+int strategy_admit_pipe(
+	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap)
 {
 	if (!facts->host.splice)
 		return strategy_refuse(ret_reason, cap, "splice is refused");
 	if (facts->host.pipe_bytes < 64 * KIB)
 		return strategy_refuse(ret_reason, cap, "the largest pipe granted is %u bytes",
 			facts->host.pipe_bytes);
+	plan->pipe_bytes = (uint32_t)min_u64(MIB, facts->host.pipe_bytes);
+	plan->chunk_bytes = strategy_chunk(facts, plan->pipe_bytes, plan->pipe_bytes);
+	plan->depth = 1;
 	return 0;
 }

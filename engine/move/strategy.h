@@ -106,6 +106,8 @@ int strategy_admit_sendfile(
  * refusal, so that what the copy costs can be measured; the reason says that there will be one.
  */
 int strategy_needs_pages_in_place(const struct facts *facts, char *ret_reason, size_t cap);
-int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap);
+/* The admit of what moves by a pipe, a pipe's content at a time. */
+int strategy_admit_pipe(
+	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap);
 
 #endif
