@@ -57,6 +57,7 @@ struct facts {
 	uint32_t chunk_bytes;
 	uint32_t depth;
 	bool no_fallback;
+	bool calibrate; /* compare with the runner-up in a large extent */
 	enum zh_cache cache;
 };
 

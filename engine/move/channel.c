@@ -130,6 +130,108 @@ static int channel_demote(struct channel *channel, int why)
 	return r;
 }
 
+static struct channel_manner manner_of(const struct channel *channel, const char *name,
+	uint32_t chunk_bytes, uint32_t depth, uint32_t pipe_bytes)
+{
+	return (struct channel_manner){ strategy_find(channel->side, name), chunk_bytes, depth,
+		pipe_bytes };
+}
+
+static struct calibrate_cost channel_cost(const struct channel *channel)
+{
+	return (struct calibrate_cost){
+		.bytes = channel->stats.bytes,
+		.elapsed_ns = clock_now_ns() - channel->idle_ns,
+		.cpu_ns = clock_thread_cpu_ns() + channel->helped.cpu_ns,
+		.wait_ns = channel->stats.wait_space_ns,
+	};
+}
+
+static void calibration_begin(struct channel *channel, const struct zh_plan *plan)
+{
+	struct channel_calibration *calibration = &channel->calibration;
+
+	calibration->phase = CALIBRATION_OFF;
+	if (!plan->runner_up[0])
+		return;
+	calibration->phase = CALIBRATION_WARMS;
+	calibration->planned = manner_of(
+		channel, plan->strategy, plan->chunk_bytes, plan->depth, plan->pipe_bytes);
+	calibration->runner_up = manner_of(channel, plan->runner_up, plan->runner_up_chunk_bytes,
+		plan->runner_up_depth, plan->runner_up_pipe_bytes);
+	calibration->start = channel_cost(channel);
+}
+
+/*
+ * Leaves the strategy in use for the other one, at a byte-exact boundary. When that is demoted on
+ * leaving, its fallback goes on instead. Returns 0, or why the other one cannot be used.
+ */
+static int channel_turn(struct channel *channel, const struct channel_manner *to)
+{
+	const struct strategy *from = channel->strategy;
+	int r = channel_settle(channel);
+
+	if (r < 0 || channel->strategy != from)
+		return r;
+	channel->chunk_bytes = to->chunk_bytes;
+	channel->depth = to->depth;
+	channel->pipe_bytes = to->pipe_bytes;
+	return channel_use(channel, to->strategy);
+}
+
+static int calibration_try_runner_up(struct channel *channel)
+{
+	struct channel_calibration *calibration = &channel->calibration;
+	int r = channel_turn(channel, &calibration->runner_up);
+
+	if (r < 0 && open_was_refused(r) && channel->strategy == calibration->runner_up.strategy) {
+		calibration->phase = CALIBRATION_OFF; /* so the plan was right */
+		(void)snprintf(channel->stats.calibration, sizeof(channel->stats.calibration),
+			"%s: %s", channel->strategy->pub.name, strerrordesc_np(-r));
+		r = channel_turn(channel, &calibration->planned);
+	}
+	calibration->start = channel_cost(channel);
+	return r;
+}
+
+static int calibration_decide(struct channel *channel, const struct calibrate_cost *of_runner_up)
+{
+	struct channel_calibration *calibration = &channel->calibration;
+
+	calibration->phase = CALIBRATION_OFF;
+	if (calibrate_prefers_runner_up(calibration->planned.strategy->pub.name,
+		    &calibration->of_planned, calibration->runner_up.strategy->pub.name,
+		    of_runner_up, channel->stats.calibration, sizeof(channel->stats.calibration)))
+		return 0;
+	return channel_turn(channel, &calibration->planned);
+}
+
+/* Goes on to the next phase when this one has moved enough. 0 or why the channel cannot go on. */
+static int channel_calibrate(struct channel *channel)
+{
+	struct channel_calibration *calibration = &channel->calibration;
+	struct calibrate_cost now = channel_cost(channel);
+	struct calibrate_cost cost = calibrate_since(&now, &calibration->start);
+
+	if (channel->strategy != (calibration->phase == CALIBRATION_RUNNER_UP
+						 ? calibration->runner_up.strategy
+						 : calibration->planned.strategy)) {
+		calibration->phase = CALIBRATION_OFF; /* demoted: there is nothing to compare */
+		return 0;
+	}
+	if (calibration->phase == CALIBRATION_WARMS && cost.bytes >= CALIBRATE_WARM_BYTES) {
+		calibration->phase = CALIBRATION_PLANNED;
+		calibration->start = now;
+	} else if (calibration->phase != CALIBRATION_WARMS && cost.bytes >= CALIBRATE_TRIAL_BYTES) {
+		if (calibration->phase == CALIBRATION_RUNNER_UP)
+			return calibration_decide(channel, &cost);
+		calibration->of_planned = cost;
+		calibration->phase = CALIBRATION_RUNNER_UP;
+		return calibration_try_runner_up(channel);
+	}
+	return 0;
+}
+
 int channel_file(struct channel *channel, int file, const struct zh_plan *plan)
 {
 	const struct strategy *strategy = strategy_find(channel->side, plan->strategy);
@@ -145,6 +247,7 @@ int channel_file(struct channel *channel, int file, const struct zh_plan *plan)
 	channel->offset = channel->end = channel->horizon = 0;
 	if (r < 0)
 		return r;
+	calibration_begin(channel, plan);
 	r = channel_use(channel, strategy);
 	if (r < 0 && open_was_refused(r))
 		r = channel_demote(channel, r);
@@ -421,6 +524,10 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 			r = channel_wait_for_more(channel);
 		if (r == 0)
 			r = channel_step(channel, &waiting);
+		/* Another strategy may not see the bytes: not within what has to be digested. */
+		if (r == 0 && channel->calibration.phase != CALIBRATION_OFF &&
+			(!digest || channel->offset == channel->end))
+			r = channel_calibrate(channel);
 	}
 	/* An error that is told already stays the one. */
 	enum channel_end failed = channel->failed;

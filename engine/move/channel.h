@@ -13,6 +13,7 @@
 
 #include "base/leaf.h"
 #include "kernel/ring.h"
+#include "move/calibrate.h"
 #include "move/strategy.h"
 #include "base/sys.h"
 
@@ -21,6 +22,27 @@ enum channel_wait { CHANNEL_WAIT_SPACE, CHANNEL_WAIT_DATA, CHANNEL_WAIT_DISK };
 
 struct block_pool;
 struct pipe;
+
+/* A strategy, and how it is used. */
+struct channel_manner {
+	const struct strategy *strategy;
+	uint32_t chunk_bytes;
+	uint32_t depth;
+	uint32_t pipe_bytes;
+};
+
+/* Compares the plan's strategy with its runner-up once in a file, see calibrate.h. */
+struct channel_calibration {
+	enum {
+		CALIBRATION_OFF,
+		CALIBRATION_WARMS,
+		CALIBRATION_PLANNED,
+		CALIBRATION_RUNNER_UP
+	} phase;
+	struct channel_manner planned, runner_up;
+	struct calibrate_cost start; /* of the phase */
+	struct calibrate_cost of_planned;
+};
 
 /* What a helping thread of a strategy has used. Guarded by a lock of the strategy's. */
 struct channel_spent {
@@ -71,6 +93,7 @@ struct channel {
 	uint64_t cpu_start_ns;
 	uint64_t run_delay_start_ns;
 	struct channel_spent helped; /* by threads of strategies */
+	struct channel_calibration calibration;
 	uint64_t calls_start[SYS_CALL_COUNT];
 };
 

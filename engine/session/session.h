@@ -69,6 +69,7 @@ struct session {
 	struct wire_setup setup;
 	struct zh_sockopts sock;    /* for data connections */
 	char strategy[ZH_NAME_CAP]; /* wish for this side, "": none */
+	bool calibrate;             /* wish for this side */
 	bool no_clobber;
 	char peer[64];
 	enum session_state state;

@@ -541,6 +541,53 @@ static void what_is_locked_leaves_half_of_the_limit_to_the_other_end(void **stat
 		depth_under(ZH_RECEIVE, "direct", UINT64_MAX));
 }
 
+static void a_runner_up_is_what_the_next_rule_takes(void **state)
+{
+	struct facts facts = good_facts(ZH_SEND);
+
+	(void)state;
+	assert_string_equal(made(&facts).runner_up, ""); /* nobody asked */
+	facts.calibrate = true;
+	assert_string_equal(made(&facts).runner_up, "splice");
+	assert_int_equal(made(&facts).runner_up_chunk_bytes, MIB);
+	assert_int_equal(made(&facts).runner_up_pipe_bytes, MIB);
+	assert_int_equal(made(&facts).runner_up_depth, 1);
+	facts.host.splice = false;
+	assert_string_equal(made(&facts).runner_up, "copy");
+	facts.host.sendfile = false; /* copy is taken, and nothing comes after */
+	assert_string_equal(made(&facts).runner_up, "");
+	facts = good_facts(ZH_SEND);
+	facts.calibrate = true;
+	facts.file.resident_permille = 0;
+	assert_string_equal(made(&facts).strategy, "uring-direct");
+	assert_string_equal(made(&facts).runner_up, "sendfile");
+}
+
+static void a_runner_up_is_for_large_extents_that_are_sent_by_cost(void **state)
+{
+	struct facts facts = good_facts(ZH_SEND);
+
+	(void)state;
+	facts.calibrate = true;
+	facts.extent.length = 256 * MIB;
+	assert_string_equal(made(&facts).runner_up, "splice");
+	facts.extent.length--;
+	assert_string_equal(made(&facts).runner_up, "");
+	facts.extent.length++;
+	facts.no_fallback = true;
+	assert_string_equal(made(&facts).runner_up, "");
+	facts.no_fallback = false;
+	facts.cache = ZH_CACHE_DROP;
+	assert_string_equal(made(&facts).runner_up, "");
+	facts.cache = ZH_CACHE_KEEP;
+	assert_string_equal(made(&facts).runner_up, "splice");
+	TEXT_SET(facts.strategy, "sendfile");
+	assert_string_equal(made(&facts).runner_up, "");
+	facts = good_facts(ZH_RECEIVE);
+	facts.calibrate = true;
+	assert_string_equal(made(&facts).runner_up, "");
+}
+
 /* ------------------------------------------------ any facts ----------------------------------- */
 
 static uint64_t dice_state;
@@ -600,6 +647,7 @@ static struct facts random_facts(void)
 	facts.depth = coin() ? 0 : UINT32_MAX >> dice(32);
 	facts.no_fallback = coin();
 	facts.cache = (enum zh_cache)dice(3);
+	facts.calibrate = coin();
 	text_set(facts.strategy, sizeof(facts.strategy), names[dice(ARRAY_LEN(names))]);
 	return facts;
 }
@@ -643,6 +691,11 @@ static void check_one(const struct facts *facts)
 		assert_string_equal(plan.strategy, facts->strategy);
 	if (wished && verdict_on(&plan, facts->strategy)->admitted)
 		assert_string_equal(plan.strategy, facts->strategy);
+	if (plan.runner_up[0]) {
+		assert_true(verdict_on(&plan, plan.runner_up)->admitted);
+		assert_string_not_equal(plan.runner_up, plan.strategy);
+		assert_int_equal(plan.runner_up_depth, 1); /* no second pool of blocks */
+	}
 	if (!wished) /* nothing that does not pay */
 		assert_string_equal(verdict_on(&plan, plan.strategy)->reason, "admitted");
 	if (strcmp(facts->strategy, "discard") != 0)
@@ -730,6 +783,8 @@ int main(void)
 		cmocka_unit_test(an_unknown_wish_fails),
 		cmocka_unit_test(wishes_for_chunk_and_depth_are_kept_within_bounds),
 		cmocka_unit_test(what_is_locked_leaves_half_of_the_limit_to_the_other_end),
+		cmocka_unit_test(a_runner_up_is_what_the_next_rule_takes),
+		cmocka_unit_test(a_runner_up_is_for_large_extents_that_are_sent_by_cost),
 		cmocka_unit_test(a_plan_names_nothing_but_what_is_admitted),
 		cmocka_unit_test(every_strategy_is_found_and_every_member_is_set),
 		cmocka_unit_test(fallbacks_lead_to_copy_and_not_in_circles),
