@@ -106,15 +106,28 @@ static bool open_was_refused(int r)
 	return strategy_refusal(r) || r == -EACCES || r == -ENOMEM;
 }
 
+/* Down the chain of fallbacks: what is being digested has to be seen to its end. NULL: none. */
+static const struct strategy *channel_fallback(
+	const struct channel *channel, const struct strategy *from)
+{
+	const struct strategy *next = from;
+
+	do
+		next = next->pub.falls_back_to
+			       ? strategy_find(channel->side, next->pub.falls_back_to)
+			       : NULL;
+	while (next && channel->digest && !next->pub.sees_data);
+	return next;
+}
+
 /* Takes the strategy's fallback. The caller is at a byte-exact boundary. Returns 0 or why not. */
 static int channel_demote(struct channel *channel, int why)
 {
 	const struct strategy *from = channel->strategy;
-	const char *to = from->pub.falls_back_to;
+	const struct strategy *next = channel_fallback(channel, from);
 	int r = (int)channel_fail(channel, CHANNEL_END_FILE, why);
 
-	while (to && !channel->no_fallback) {
-		const struct strategy *next = strategy_find(channel->side, to);
+	while (next && !channel->no_fallback) {
 		channel->stats.demotions++;
 		(void)snprintf(channel->stats.demotion, sizeof(channel->stats.demotion),
 			"%s -> %s: %s", from->pub.name, next->pub.name,
@@ -123,7 +136,7 @@ static int channel_demote(struct channel *channel, int why)
 		r = channel_use(channel, next);
 		if (r == 0 || !open_was_refused(r))
 			break;
-		to = next->pub.falls_back_to;
+		next = channel_fallback(channel, next);
 	}
 	if (r == 0)
 		channel->failed = CHANNEL_END_NONE;
@@ -531,6 +544,7 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 	}
 	/* An error that is told already stays the one. */
 	enum channel_end failed = channel->failed;
+	channel->digest = NULL;
 	ended = channel_end_extent(channel, corked);
 	if (r < 0)
 		channel->failed = failed;
