@@ -147,6 +147,12 @@ static const struct arg_option rows[] = {
 			"that was planned.",
 		ARG_AT(struct copy, options.flags),
 		.value = ZH_NO_FALLBACK },
+	{ .name = "calibrate",
+		.kind = ARG_BITS,
+		.help = "Within each file of 256 MiB or more that is pushed, measure the planned "
+			"strategy and the next best one, and go on with the cheaper.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_CALIBRATE },
 	{ .name = "nagle",
 		.kind = ARG_CHOICE,
 		.argument = "default|nodelay|cork",
@@ -270,6 +276,8 @@ static int settle_pull(struct copy *copy)
 				"all sources must be on the same HOST:PORT");
 		copy->server = url;
 	}
+	if (copy->options.flags & ZH_CALIBRATE)
+		return fail(copy, ZH_USAGE, "", "--calibrate is for what this host sends");
 	copy->options.direction = ZH_PULL;
 	copy->options.destination = copy->destination;
 	return ZH_OK;

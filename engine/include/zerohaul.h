@@ -167,6 +167,7 @@ struct zh_stats {
 	uint32_t direct;          /* 1: O_DIRECT was used */
 	uint32_t demotions;       /* changes of strategy forced by the kernel */
 	char demotion[128];       /* the last one, with its reason */
+	char calibration[128];    /* both costs and who went on, "": none. Not told by a peer */
 	uint64_t calls[ZH_CALL_MAX];
 	struct zh_tcp tcp;
 };
@@ -178,6 +179,12 @@ ZH_API const char *zh_call_name(size_t index);
 
 enum {
 	ZH_NO_FALLBACK = 1u << 0, /* fail rather than demote to another strategy */
+	/*
+	 * When 256 MiB or more are sent as the plan chooses: measure the strategy, then the one
+	 * that the plan would have taken next, and go on with the cheaper. See
+	 * zh_stats.calibration.
+	 */
+	ZH_CALIBRATE = 1u << 1,
 };
 
 struct zh_options {
@@ -264,8 +271,12 @@ struct zh_plan {
 	uint32_t depth;       /* operations in flight */
 	uint32_t pipe_bytes;  /* asked for; 0: no pipe */
 	uint32_t no_fallback;
-	int32_t resident_permille; /* of the extent, in the page cache; -1: cannot be told */
-	char reason[200];          /* one sentence */
+	int32_t resident_permille;   /* of the extent, in the page cache; -1: cannot be told */
+	char reason[200];            /* one sentence */
+	char runner_up[ZH_NAME_CAP]; /* to be compared with on the way, "": none */
+	uint32_t runner_up_chunk_bytes;
+	uint32_t runner_up_depth;
+	uint32_t runner_up_pipe_bytes;
 	uint32_t fact_count;
 	uint32_t verdict_count;
 	struct zh_fact fact[ZH_PLAN_FACTS];

@@ -13,6 +13,7 @@
 
 #include "base/leaf.h"
 #include "kernel/ring.h"
+#include "move/calibrate.h"
 #include "move/strategy.h"
 #include "base/sys.h"
 
@@ -20,6 +21,28 @@ enum channel_end { CHANNEL_END_NONE, CHANNEL_END_FILE, CHANNEL_END_SOCKET };
 enum channel_wait { CHANNEL_WAIT_SPACE, CHANNEL_WAIT_DATA, CHANNEL_WAIT_DISK };
 
 struct block_pool;
+struct pipe;
+
+/* A strategy, and how it is used. */
+struct channel_manner {
+	const struct strategy *strategy;
+	uint32_t chunk_bytes;
+	uint32_t depth;
+	uint32_t pipe_bytes;
+};
+
+/* Compares the plan's strategy with its runner-up once in a file, see calibrate.h. */
+struct channel_calibration {
+	enum {
+		CALIBRATION_OFF,
+		CALIBRATION_WARMS,
+		CALIBRATION_PLANNED,
+		CALIBRATION_RUNNER_UP
+	} phase;
+	struct channel_manner planned, runner_up;
+	struct calibrate_cost start; /* of the phase */
+	struct calibrate_cost of_planned;
+};
 
 /* What a helping thread of a strategy has used. Guarded by a lock of the strategy's. */
 struct channel_spent {
@@ -70,6 +93,7 @@ struct channel {
 	uint64_t cpu_start_ns;
 	uint64_t run_delay_start_ns;
 	struct channel_spent helped; /* by threads of strategies */
+	struct channel_calibration calibration;
 	uint64_t calls_start[SYS_CALL_COUNT];
 };
 
@@ -129,6 +153,8 @@ ssize_t channel_refuse(struct channel *channel, int error);
  */
 int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_bytes,
 	struct ring **ret_ring, struct block_pool *ret_pool) must_check;
+/* A pipe of the size that was planned, or as much of it as is granted. */
+int channel_open_pipe(struct channel *channel, struct pipe *pipe) must_check;
 /* The O_DIRECT descriptor of the file in hand, opened on first use; negative errno. */
 int channel_direct(struct channel *channel) must_check;
 /*

@@ -26,6 +26,7 @@ static int gather(enum zh_side side, int file, int sock, struct zh_extent extent
 	ret_facts->depth = options->depth;
 	ret_facts->cache = (enum zh_cache)options->cache;
 	ret_facts->no_fallback = options->flags & ZH_NO_FALLBACK;
+	ret_facts->calibrate = options->flags & ZH_CALIBRATE;
 	if (options->strategy) {
 		if (strlen(options->strategy) >= sizeof(ret_facts->strategy))
 			return -EINVAL;

@@ -315,6 +315,7 @@ int session_plan(struct session *session, int file, uint64_t size, struct zh_pla
 		.sock = session->route,
 		.chunk_bytes = session->setup.chunk_bytes,
 		.no_fallback = session->setup.no_fallback,
+		.calibrate = session->calibrate,
 		.cache = (enum zh_cache)session->setup.cache,
 	};
 	uint64_t most;

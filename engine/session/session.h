@@ -71,6 +71,7 @@ struct session {
 	struct wire_setup setup;
 	struct zh_sockopts sock;    /* for data connections */
 	char strategy[ZH_NAME_CAP]; /* wish for this side, "": none */
+	bool calibrate;             /* wish for this side */
 	bool no_clobber;
 	struct manifest *manifest; /* what arrives is listed there; borrowed, NULL: nowhere */
 	char peer[64];

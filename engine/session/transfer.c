@@ -390,6 +390,7 @@ static int send_setup(struct zh_transfer *transfer)
 	session->setup = setup;
 	session->sock = options->sock;
 	TEXT_SET(session->strategy, mine ? mine : "");
+	session->calibrate = options->flags & ZH_CALIBRATE;
 	length = wire_build_setup(&setup, bytes, sizeof(bytes));
 	CHECK(length > 0);
 	struct frame frame = { .type = FRAME_SETUP, .length = (uint32_t)length };

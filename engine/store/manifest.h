@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * manifest.h - a list of what a tree holds, as text: written while files are received or sent, read
- * to prove the tree later. The format is in docs/decisions/0015-manifest.md: a head, a line for
+ * to prove the tree later. The format is in docs/decisions/0016-manifest.md: a head, a line for
  * each thing, and a last line with counts and a digest of all before it, so that a manifest that
  * was cut or edited is found. Owns its files; looks at nothing that it lists.
  */

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 
+import cases
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VERDICT = re.compile(r"^(held|MISSED) +[0-9.]+ +[0-9.]+\.\.[0-9.]+ +[<>]= [0-9.]+ +([\w-]+): ", re.M)
 
@@ -48,18 +50,7 @@ def ends_with_a_line_for_each_bound():
 
 
 def main():
-    cases = [lists_its_bounds, refuses_a_name_that_is_none, ends_with_a_line_for_each_bound]
-    print(f"1..{len(cases)}")
-    failed = 0
-    for number, case in enumerate(cases, 1):
-        name = case.__name__.replace("_", " ")
-        try:
-            case()
-            print(f"ok {number} - {name}", flush=True)
-        except (AssertionError, subprocess.TimeoutExpired) as error:
-            failed += 1
-            print(f"# {str(error)[:2000]!r}\nnot ok {number} - {name}", flush=True)
-    return 1 if failed else 0
+    return cases.run([lists_its_bounds, refuses_a_name_that_is_none, ends_with_a_line_for_each_bound])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import random
 import sys
 import tempfile
 
+import cases
+
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(TOP, "bench", "lib"))
 
@@ -124,22 +126,12 @@ def a_listener_that_fails_is_told():
 
 
 def main():
-    cases = [ratios_are_taken_within_a_round, the_best_by_its_median_is_the_opponent,
-             a_bound_can_be_missed_in_both_directions, a_difference_is_no_ratio,
-             the_highest_counts_for_a_peak, without_an_opponent_nothing_is_held,
-             who_brought_a_wrong_file_does_not_count, a_right_file_gives_figures_and_leaves_nothing,
-             a_wrong_file_gives_none, a_listener_that_fails_is_told]
-    print(f"1..{len(cases)}")
-    failed = 0
-    for number, case in enumerate(cases, 1):
-        name = case.__name__.replace("_", " ")
-        try:
-            case()
-            print(f"ok {number} - {name}", flush=True)
-        except Exception as error:  # a case that breaks is a case that fails, whatever broke
-            failed += 1
-            print(f"# {error!r:.2000}\nnot ok {number} - {name}", flush=True)
-    return 1 if failed else 0
+    return cases.run([
+        ratios_are_taken_within_a_round, the_best_by_its_median_is_the_opponent,
+        a_bound_can_be_missed_in_both_directions, a_difference_is_no_ratio,
+        the_highest_counts_for_a_peak, without_an_opponent_nothing_is_held,
+        who_brought_a_wrong_file_does_not_count, a_right_file_gives_figures_and_leaves_nothing,
+        a_wrong_file_gives_none, a_listener_that_fails_is_told])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ declare -gA value=(
   [--streams]=2 [--verify]=none [--durability]=file [--no-clobber]=- [--no-fallback]=-
   [--nagle]=nodelay [--sndbuf]=128K [--rcvbuf]=128KiB [--congestion]=reno
   [--notsent-lowat]=16K [--pacing]=100MB [--connect-timeout]=2.5 [--json]=- [--quiet]=-
-  [--progress]=never [--cache]=keep [--help]=-
+  [--progress]=never [--cache]=keep [--calibrate]=- [--help]=-
 )
 
 @test "every option of copy is accepted, in both forms" {
@@ -31,7 +31,7 @@ declare -gA value=(
     fi
     [[ ! -s $T/err ]] || fail "$option writes to stderr"
   done
-  is "$count" 34
+  is "$count" 35
 }
 
 @test "all words of verify, durability, nagle, progress and cache are accepted" {

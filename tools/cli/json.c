@@ -119,6 +119,7 @@ static json_t *of_stats(const struct zh_stats *stats)
 	set(out, "direct", json_boolean(stats->direct));
 	set_u64(out, "demotions", stats->demotions);
 	set_text(out, "demotion", stats->demotion);
+	set_text(out, "calibration", stats->calibration);
 	set(out, "calls", of_calls(stats));
 	set(out, "tcp", of_tcp(&stats->tcp));
 	return out;

@@ -46,6 +46,8 @@ static void add_side(struct paragraph *out, const char *who, const struct zh_sid
 	if (side->stats.demotions)
 		add(out, " (%" PRIu32 " demotion%s: %s)", side->stats.demotions,
 			side->stats.demotions == 1 ? "" : "s", side->stats.demotion);
+	if (side->stats.calibration[0])
+		add(out, " (calibrated: %s)", side->stats.calibration);
 }
 
 static const char *durability_text(const struct zh_report *report)
