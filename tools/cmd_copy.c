@@ -460,7 +460,8 @@ const struct command cmd_copy = {
 	.synopsis = "[OPTION...] SOURCE... zh://HOST[:PORT]/PATH\n"
 		    "[OPTION...] zh://HOST[:PORT]/PATH... DEST",
 	.about =
-		"Copies files, and with -r directories, between this host and a server. A file appears under its "
+		"Copies files, and with -r directories, between this host and a server. A file "
+		"appears under its "
 		"name when all of it has arrived, never before. Sizes take the suffixes K, M, G, T "
 		"or KiB and so on (1024), KB and so on (1000).",
 	.page = "zerohaul-copy(1)",

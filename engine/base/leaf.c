@@ -3,7 +3,6 @@
 #include "base/leaf.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <xxhash.h>
 #ifdef HAVE_XXH_DISPATCH
 #include <xxh_x86dispatch.h> /* the widest vectors of this CPU, rather than of the oldest one */
@@ -26,23 +25,12 @@ struct digest digest_of(const void *bytes, size_t length)
 	return to_digest(XXH3_128bits(bytes, length));
 }
 
-static const uint8_t zeros[LEAF_BYTES];
-static struct digest leaf_of_zeros;
-
-static void make_leaf_of_zeros(void)
-{
-	leaf_of_zeros = digest_of(zeros, sizeof(zeros));
-}
-
 struct digest digest_of_zeros(size_t length)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	static const uint8_t zeros[LEAF_BYTES];
 
 	CHECK(length <= LEAF_BYTES);
-	if (length < LEAF_BYTES)
-		return digest_of(zeros, length);
-	(void)pthread_once(&once, make_leaf_of_zeros); /* holes are mostly made of whole leaves */
-	return leaf_of_zeros;
+	return digest_of(zeros, length);
 }
 
 int leaf_run_init(struct leaf_run *run)

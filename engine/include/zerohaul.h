@@ -324,9 +324,9 @@ enum {
 };
 
 /*
- * What is done about a file that is there already. PROVE: with the size and time of the source it is
- * compared by digest, and sent only where it differs. TRUST: then it is taken for the same. DIGEST:
- * compared by digest whatever its time, if it has the size.
+ * What is done about a file that is there already. PROVE: with the size and time of the source it
+ * is compared by digest, and sent only where it differs. TRUST: then it is taken for the same.
+ * DIGEST: compared by digest whatever its time, if it has the size.
  */
 enum zh_existing { ZH_EXISTING_PROVE = 0, ZH_EXISTING_TRUST = 1, ZH_EXISTING_DIGEST = 2 };
 
@@ -433,8 +433,8 @@ ZH_API ZH_MUST_CHECK int zh_transfer_new(
 ZH_API ZH_MUST_CHECK int zh_transfer_add(struct zh_transfer *transfer, const char *source);
 /*
  * Add a rule for what of directories is taken or left out (exclude not 0); the first rule that
- * matches decides, and what none matches is taken. Without "/" a pattern is matched with the name at
- * any depth, with one with the path below the source; "*" and "?" do not match "/", "**" does; a
+ * matches decides, and what none matches is taken. Without "/" a pattern is matched with the name
+ * at any depth, with one with the path below the source; "*" and "?" do not match "/", "**" does; a
  * trailing "/" restricts it to directories. Before run. -EINVAL: no pattern.
  */
 ZH_API ZH_MUST_CHECK int zh_transfer_rule(

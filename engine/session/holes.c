@@ -62,12 +62,13 @@ bool holes_spare(const struct holes *holes, const struct zh_extent *range)
 void holes_add(const struct holes *holes, uint64_t size, struct leaf_sum *sum)
 {
 	uint64_t leaves = leaf_count(size);
+	struct digest whole, last;
 
-	for (uint64_t leaf = 0; holes->sparse && leaf < leaves; leaf++) {
-		if (!holes_has_leaf(holes, leaf))
-			continue;
-		struct digest zeros =
-			digest_of_zeros((size_t)min_u64(LEAF_BYTES, size - leaf * LEAF_BYTES));
-		leaf_sum_add(sum, leaf, &zeros);
-	}
+	if (!holes->sparse || size == 0)
+		return;
+	whole = digest_of_zeros(LEAF_BYTES);
+	last = digest_of_zeros((size_t)(size - (leaves - 1) * LEAF_BYTES));
+	for (uint64_t leaf = 0; leaf < leaves; leaf++)
+		if (holes_has_leaf(holes, leaf))
+			leaf_sum_add(sum, leaf, leaf + 1 == leaves ? &last : &whole);
 }
