@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <zerohaul.h>
 
@@ -25,6 +27,9 @@ struct copy {
 	uint32_t json;
 	uint32_t quiet;
 	uint32_t progress; /* enum progress_mode */
+	uint32_t retries;
+	uint32_t nice;
+	uint64_t limit; /* bytes per second of all data connections together */
 	int source_count;
 	char **source;
 	const char *destination;
@@ -194,6 +199,27 @@ static const struct arg_option rows[] = {
 			"SIZE (SO_MAX_PACING_RATE).",
 		ARG_AT(struct copy, options.sock.pacing_bytes_per_s),
 		.minimum = 1 },
+	{ .name = "limit",
+		.kind = ARG_SIZE,
+		.argument = "RATE",
+		.help = "Highest rate of all data connections together, in bytes per second; the "
+			"kernel paces each with its share.",
+		ARG_AT(struct copy, limit),
+		.minimum = 1 },
+	{ .name = "nice",
+		.kind = ARG_BITS,
+		.help = "Leave the disks of this host to others: idle I/O priority.",
+		ARG_AT(struct copy, nice),
+		.value = 1 },
+	{ .name = "retry",
+		.kind = ARG_COUNT,
+		.argument = "N",
+		.help = "Try again up to N times when the connection breaks, the peer is silent or "
+			"the server is busy, after 1, 2, 4 and at most 30 seconds. What has arrived "
+			"is proven and not sent again.",
+		ARG_AT(struct copy, retries),
+		.minimum = 1,
+		.maximum = 1000000 },
 	{ .name = "connect-timeout",
 		.kind = ARG_SECONDS,
 		.argument = "SECONDS",
@@ -300,6 +326,12 @@ static int settle(struct copy *copy)
 		return fail(copy, ZH_USAGE, "",
 			"--receive-strategy=discard stores nothing: it needs --verify=none and "
 			"--durability=none");
+	if (copy->limit && copy->options.sock.pacing_bytes_per_s)
+		return fail(copy, ZH_USAGE, "", "either --limit or --pacing");
+	if (copy->limit) {
+		const uint64_t streams = copy->options.streams ? copy->options.streams : 1;
+		copy->options.sock.pacing_bytes_per_s = (copy->limit + streams - 1) / streams;
+	}
 	const bool insecure = copy->options.flags & ZH_INSECURE;
 	const char *wrong = key_settle(&copy->options.key_file, insecure);
 	if (wrong)
@@ -428,6 +460,41 @@ static int finish(const struct copy *copy, int outcome, bool has_run)
 	return status;
 }
 
+/* One transfer. *ret_has_run: it got as far as running. */
+static int attempt(struct copy *copy, bool *ret_has_run)
+{
+	int outcome = prepare(copy);
+
+	*ret_has_run = outcome == ZH_OK;
+	return *ret_has_run ? run(copy) : outcome;
+}
+
+static bool may_help(int outcome)
+{
+	return outcome == ZH_NET || outcome == ZH_TIMEOUT || outcome == ZH_BUSY;
+}
+
+/* Says what happened and waits. A signal ends the program meanwhile: nothing is running. */
+static void say_retry(const struct copy *copy, uint32_t attempts)
+{
+	const unsigned seconds = attempts < 5 ? 1u << attempts : 30;
+	const struct zh_error *error = first_error(copy, true);
+
+	if (error)
+		say_record(error);
+	if (!copy->quiet)
+		fprintf(stderr, "zerohaul: trying again in %u s\n", seconds);
+	(void)sleep(seconds);
+}
+
+/* For all threads that are made from here on. Where it is refused nothing is lost. */
+static void be_nice(void)
+{
+	enum { WHO_PROCESS = 1, CLASS_IDLE = 3, CLASS_SHIFT = 13 }; /* of linux/ioprio.h */
+
+	(void)syscall(SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE << CLASS_SHIFT);
+}
+
 static int copy_run(const struct command *command, int argc, char **argv)
 {
 	struct copy copy = { .options = zh_transfer_options_default() };
@@ -443,11 +510,16 @@ static int copy_run(const struct command *command, int argc, char **argv)
 	copy.destination = argv[operand_count - 1];
 
 	int outcome = settle(&copy);
+	if (outcome == ZH_OK && copy.nice)
+		be_nice();
+	bool has_run = false;
 	if (outcome == ZH_OK)
-		outcome = prepare(&copy);
-	const bool has_run = outcome == ZH_OK;
-	if (has_run)
-		outcome = run(&copy);
+		outcome = attempt(&copy, &has_run);
+	for (uint32_t n = 0; n < copy.retries && has_run && may_help(outcome); n++) {
+		say_retry(&copy, n);
+		zh_transfer_free(copy.transfer);
+		outcome = attempt(&copy, &has_run);
+	}
 	r = finish(&copy, outcome, has_run);
 	zh_transfer_free(copy.transfer);
 	free(copy.rules.item);

@@ -38,7 +38,10 @@ static void add_side(struct paragraph *out, const char *who, const struct zh_sid
 		add(out, "%s: not reported", who);
 		return;
 	}
-	add(out, "%s: %s, ", who, side->stats.strategy[0] ? side->stats.strategy : "no strategy");
+	add(out, "%s: %s, ", who,
+		side->stats.strategy[0] ? side->stats.strategy
+		: side->stats.bytes     ? "small files in packs"
+					: "nothing moved");
 	if (side->stats.bytes)
 		add(out, "%.3f CPU s/GB", cpu_s / ((double)side->stats.bytes / 1e9));
 	else
@@ -104,7 +107,7 @@ void report_print(const struct zh_report *report)
 		add(&out, " after %" PRIu32 " re-sent chunk%s", report->resent_leaves,
 			report->resent_leaves == 1 ? "" : "s");
 	add(&out, ". %s", durability_text(report));
-	if (report->limited_by[0])
+	if (report->limited_by[0] && strcmp(report->limited_by, "nothing") != 0)
 		add(&out, " Limited by the %s: %s.", report->limited_by, report->limit_evidence);
 	wrap_print(out.text, 0, 0);
 }
