@@ -207,7 +207,7 @@ static void count_done(const struct departure *departure, uint32_t *ret_files, u
 
 	*ret_files = pack || departure->in_place ? 0 : 1;
 	*ret_there = departure->in_place;
-	*ret_bytes = departure->size;
+	*ret_bytes = departure->in_place ? 0 : departure->size;
 	for (size_t i = 0; pack && i < pack->count; i++) {
 		*ret_files += pack->state[i] == MEMBER_WANTED; /* and not failed */
 		*ret_there += pack->state[i] == 0;
