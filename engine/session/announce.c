@@ -435,10 +435,8 @@ static struct folder *enter_folder(struct announcing *announcing, uint64_t id, c
 	folder->mode = entry->mode;
 	(void)pthread_mutex_lock(&session->lock);
 	folder->parent = announcing->current;
-	if (folder->parent) {
+	if (folder->parent)
 		folder->parent->users++;
-		folder->failed = folder->parent->failed;
-	}
 	folder->tree->folders++;
 	folder->next = sender->folder;
 	if (folder->next)
@@ -486,7 +484,8 @@ static int walk_into(
 	folder = enter_folder(announcing, entry->id, entry->name, entry);
 	if (!folder)
 		return -ECANCELED;
-	if (folder->failed) { /* its parent could not be made; that has been told */
+	if (folder_is_failed(
+		    sender, folder)) { /* its parent could not be made; that has been told */
 		walk_skip(walk);
 		return 0;
 	}
@@ -523,6 +522,17 @@ static int walk_file(struct announcing *announcing, const struct walk_entry *ent
 	return r;
 }
 
+/* What the walk could not look at, or the directory that it is in and could not read. */
+static int walk_failure(struct announcing *announcing, const struct walk_entry *entry)
+{
+	struct folder *folder = announcing->current;
+	uint64_t in_dirs = folder == announcing->tree->root ? 0 : folder->id;
+
+	if (entry->name[0] != '\0' && entry->parent != in_dirs)
+		folder = folder->parent;
+	return announce_failure(announcing->sender, folder, entry->name, &entry->error);
+}
+
 static int walk_entry(
 	struct announcing *announcing, struct walk *walk, const struct walk_entry *entry)
 {
@@ -530,7 +540,8 @@ static int walk_entry(
 	struct session *session = sender->session;
 	struct folder *folder = announcing->current;
 
-	if (folder->failed && entry->kind != WALK_LEAVE && entry->kind != WALK_DIRECTORY)
+	if (entry->kind != WALK_LEAVE && entry->kind != WALK_DIRECTORY &&
+		folder_is_failed(sender, folder))
 		return 0;
 	switch (entry->kind) {
 	case WALK_DIRECTORY:
@@ -549,7 +560,7 @@ static int walk_entry(
 		atomic_fetch_add(&session->special_skipped, 1);
 		return 0;
 	default:
-		return announce_failure(sender, folder, entry->name, &entry->error);
+		return walk_failure(announcing, entry);
 	}
 }
 

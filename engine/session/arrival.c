@@ -182,10 +182,13 @@ int receiver_extend_credit(struct receiver *receiver)
 static void record_failure(
 	struct receiver *receiver, uint64_t parent, const char *name, const struct zh_error *error)
 {
+	struct zh_error shown = *error;
 	char path[PATH_SHOWN];
 
 	receiver_path(receiver, parent, name, path, sizeof(path));
-	session_file_failed(receiver->session, path, strlen(path), error);
+	if (path[0])
+		shown.file[0] = '\0'; /* who set it knows less of where that is */
+	session_file_failed(receiver->session, path, strlen(path), &shown);
 }
 
 int arrival_fail(

@@ -97,10 +97,8 @@ void departure_settle(struct sender *sender, struct departure *departure, enum d
 
 /* ------------------------------ folders ------------------------------------------------ */
 
-static void tree_release(struct tree *tree)
+static void tree_free(struct tree *tree)
 {
-	if (--tree->folders > 0)
-		return;
 	dirs_free(tree->dirs);
 	sys_close(tree->fd);
 	free(tree);
@@ -111,7 +109,8 @@ void folders_free(struct sender *sender)
 	while (sender->folder) {
 		struct folder *folder = sender->folder;
 		sender->folder = folder->next;
-		tree_release(folder->tree);
+		if (--folder->tree->folders == 0)
+			tree_free(folder->tree);
 		free(folder->name);
 		free(folder);
 	}
@@ -133,6 +132,50 @@ static int send_leave(struct sender *sender, const struct folder *folder)
 	return session_send(sender->session, &frame, bytes);
 }
 
+/* Or one above it. Locked. */
+static bool is_failed(const struct folder *folder)
+{
+	for (; folder; folder = folder->parent)
+		if (folder->failed)
+			return true;
+	return false;
+}
+
+bool folder_is_failed(struct sender *sender, const struct folder *folder)
+{
+	struct session *session = sender->session;
+
+	(void)pthread_mutex_lock(&session->lock);
+	bool failed = is_failed(folder);
+	(void)pthread_mutex_unlock(&session->lock);
+	return failed;
+}
+
+/* LEAVE has been sent: only now may the session end, for want of folders. */
+static void folder_forget(struct sender *sender, struct folder *folder)
+{
+	struct session *session = sender->session;
+	struct tree *tree = folder->tree;
+
+	if (tree->root != folder)
+		dirs_forget(tree->dirs, folder->id);
+	(void)pthread_mutex_lock(&session->lock);
+	*(folder->prev ? &folder->prev->next : &sender->folder) = folder->next;
+	if (folder->next)
+		folder->next->prev = folder->prev;
+	sender->folders--;
+	bool last = !sender->folder;
+	bool last_of_tree = --tree->folders == 0;
+	(void)pthread_cond_signal(&sender->room);
+	(void)pthread_mutex_unlock(&session->lock);
+	if (last_of_tree)
+		tree_free(tree);
+	if (last)
+		session_nudge(session);
+	free(folder->name);
+	free(folder);
+}
+
 int folder_release(struct sender *sender, struct folder *folder)
 {
 	struct session *session = sender->session;
@@ -140,27 +183,15 @@ int folder_release(struct sender *sender, struct folder *folder)
 
 	while (folder) {
 		struct folder *parent = folder->parent;
-		bool last;
 		(void)pthread_mutex_lock(&session->lock);
-		last = --folder->users == 0;
-		if (last) {
-			*(folder->prev ? &folder->prev->next : &sender->folder) = folder->next;
-			if (folder->next)
-				folder->next->prev = folder->prev;
-			sender->folders--;
-			(void)pthread_cond_signal(&sender->room);
-			sender_look(sender);
-		}
+		bool last = --folder->users == 0;
+		bool leave = folder->id != 0 && !is_failed(folder);
 		(void)pthread_mutex_unlock(&session->lock);
 		if (!last)
 			break;
-		if (r == 0 && folder->id != 0 && !folder->failed)
+		if (r == 0 && leave)
 			r = send_leave(sender, folder);
-		if (folder->tree->root != folder)
-			dirs_forget(folder->tree->dirs, folder->id);
-		tree_release(folder->tree);
-		free(folder->name);
-		free(folder);
+		folder_forget(sender, folder);
 		folder = parent;
 	}
 	return r;
@@ -249,10 +280,13 @@ void departure_list(const struct sender *sender, const struct departure *departu
 static void record_failure(struct sender *sender, const struct folder *folder, const char *name,
 	const struct zh_error *error)
 {
+	struct zh_error shown = *error;
 	char path[PATH_SHOWN];
 
+	if (folder)
+		shown.file[0] = '\0'; /* who set it knows less of where that is */
 	folder_path(folder, name, path, sizeof(path));
-	session_file_failed(sender->session, path, strlen(path), error);
+	session_file_failed(sender->session, path, strlen(path), &shown);
 }
 
 /* Every member that has not failed by itself. */

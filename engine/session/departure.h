@@ -146,6 +146,8 @@ void departure_list(const struct sender *sender, const struct departure *departu
 
 /* One user less of a directory; the last one leaves it. NULL is fine. */
 int folder_release(struct sender *sender, struct folder *folder);
+/* It could not be made at the receiver, or one above it: nothing can be put into it. */
+bool folder_is_failed(struct sender *sender, const struct folder *folder);
 /* After a session that has failed, when no thread uses them: tells nobody. */
 void folders_free(struct sender *sender);
 /* Path below the source that it came from, with the name of the source, for messages. */

@@ -234,6 +234,13 @@ static bool name_is_open(const struct receiver *receiver, const struct arrival *
 	return open;
 }
 
+static bool is_made(struct receiver *receiver, uint64_t dir)
+{
+	uint64_t device, inode;
+
+	return dirs_identity(receiver->dirs, dir, &device, &inode) == 0;
+}
+
 /* Holds the directory of what is coming. 1: it was announced, but is not there. */
 static int hold_parent(
 	struct receiver *receiver, uint64_t parent, int *ret_fd, struct zh_error *err)
@@ -242,6 +249,11 @@ static int hold_parent(
 
 	if (r == -ENOENT && parent > receiver->last_dir)
 		return proto(receiver->session, "a directory that was not announced");
+	if (r < 0 && !is_made(receiver, parent)) {
+		(void)err_set(err, ZH_DST_IO, 0, "open directory",
+			"the directory that it is in could not be made");
+		return 1;
+	}
 	if (r < 0)
 		(void)err_set(err, err_of_destination(r), r, "open directory",
 			"the directory that it is in could not be made or opened");
@@ -518,8 +530,12 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 		(void)err_set(&error, ZH_LIMIT, EFBIG, "announce", "the file is too large");
 	else if (parsed < 0)
 		(void)err_set(&error, ZH_UNSAFE_NAME, 0, "announce", "a name that cannot be");
-	else if (check_name(receiver, file.parent, file.name, sizeof(file.name), &error) == 0)
+	else
+		(void)check_name(receiver, file.parent, file.name, sizeof(file.name), &error);
+	if (parsed == 0) {
 		TEXT_SET(arrival->name, file.name);
+		arrival->parent = file.parent;
+	}
 	if (err_is_set(&error))
 		return arrival_fail(receiver, arrival, &error, true);
 	arrival->size = file.size;
@@ -528,7 +544,6 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 	arrival->mtime_ns = file.mtime_ns;
 	arrival->no_clobber = session->no_clobber || frame->flags & FILE_NO_CLOBBER;
 	arrival->discard = discards(session);
-	arrival->parent = file.parent;
 	atomic_fetch_add(&session->bytes_known, file.size);
 	r = arrival->discard ? 0 : hold_parent(receiver, file.parent, &arrival->parent_fd, &error);
 	arrival->holes.sparse = frame->flags & FILE_SPARSE;
@@ -780,6 +795,8 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 		r = check_name(receiver, dir.parent, dir.name, sizeof(dir.name), &error);
 	if (r == 0 && discards(session))
 		return 0;
+	if (r == 0 && dir.parent > 0 && !is_made(receiver, dir.parent))
+		return 0; /* it fails with the one that it is in */
 	if (r == 0)
 		r = dirs_make(receiver->dirs, frame->id, dir.parent, dir.name,
 			(dir.mode & 0777 & ~(mode_t)receiver->staging.umask) | 0700, &made);

@@ -81,7 +81,7 @@ static int acknowledge(struct receiver *receiver, struct arrival *arrival)
 		arrival_advance(arrival, ARRIVAL_DURABLE);
 	}
 	for (size_t i = 0; pack && i < pack->count; i++) {
-		files += pack->state[i] == MEMBER_WANTED;
+		files += (pack->state[i] & (MEMBER_WANTED | MEMBER_FAILED)) == MEMBER_WANTED;
 		there += !(pack->state[i] & (MEMBER_WANTED | MEMBER_FAILED));
 	}
 	(void)pthread_mutex_unlock(&session->lock);
@@ -141,11 +141,11 @@ static int commit_one(struct receiver *receiver, struct arrival *arrival, struct
 	return r;
 }
 
-/* A file that was there all along may have had other times or another mode. */
-static int set_attributes(
-	const struct receiver *receiver, int fd, uint32_t mode, int64_t mtime_s, uint32_t mtime_ns)
+/* What was there all along may have had another mode and another time. */
+static int keep_attributes(struct receiver *receiver, int fd, uint32_t wanted, int64_t mtime_s,
+	uint32_t mtime_ns, struct zh_error *err)
 {
-	mode_t wanted = mode & 0777 & ~(mode_t)receiver->staging.umask;
+	mode_t mode = wanted & 0777 & ~(mode_t)receiver->staging.umask;
 	struct timespec times[2] = {
 		{ .tv_nsec = UTIME_OMIT },
 		{ .tv_sec = mtime_s, .tv_nsec = mtime_ns },
@@ -153,22 +153,21 @@ static int set_attributes(
 	struct stat st;
 	int r = sys_fstat(fd, &st);
 
-	if (r == 0 && (st.st_mode & 0777) != wanted)
-		r = sys_fchmod(fd, wanted);
+	if (r == 0 && (st.st_mode & 07777) != mode)
+		r = sys_fchmod(fd, mode);
 	if (r == 0 && (st.st_mtim.tv_sec != mtime_s || (uint32_t)st.st_mtim.tv_nsec != mtime_ns))
 		r = sys_futimens(fd, times);
-	return r;
+	if (r < 0)
+		return err_set(err, err_of_destination(r), r, "set attributes",
+			"mode and times cannot be set");
+	atomic_store(&receiver->names_unsynced, true);
+	return 0;
 }
 
 static int keep_in_place(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
 {
-	int r = set_attributes(
-		receiver, arrival->proof->fd, arrival->mode, arrival->mtime_s, arrival->mtime_ns);
-
-	atomic_store(&receiver->names_unsynced, true);
-	return r < 0 ? err_set(err, err_of_destination(r), r, "set attributes",
-			       "mode and times cannot be set")
-		     : 0;
+	return keep_attributes(receiver, arrival->proof->fd, arrival->mode, arrival->mtime_s,
+		arrival->mtime_ns, err);
 }
 
 /* Roots compared, committed, acknowledged. Errors of the connection only. */
@@ -390,52 +389,68 @@ static int prove_file(struct settler *settler, struct arrival *arrival)
 	return arrival_send_need(receiver, arrival, 0);
 }
 
-/* The file that has a member's name: is it what the sender has? */
-static bool member_is_there(struct settler *settler, struct arrival *arrival, size_t index)
+static int open_member(struct receiver *receiver, const struct wire_member *member)
 {
-	struct receiver *receiver = settler->receiver;
-	const struct wire_member *member = &arrival->pack->member[index];
-	struct digest mine;
-	int dir, fd, r;
+	int dir, fd;
+	int r = dirs_get(receiver->dirs, member->parent, &dir);
 
-	if (dirs_get(receiver->dirs, member->parent, &dir) < 0)
-		return false;
+	if (r < 0)
+		return r;
 	fd = root_open_inside(dir, member->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	dirs_put(receiver->dirs, member->parent);
-	if (fd < 0)
-		return false;
-	if (member->size == 0) {
-		mine = digest_of("", 0);
-		r = 0;
-	} else {
-		r = digester_read(
-			&settler->digester, fd, (struct zh_extent){ 0, member->size }, &mine);
-	}
-	bool same =
-		r == 0 && digest_equal(&mine, &arrival->proof->claimed[index]) &&
-		set_attributes(receiver, fd, member->mode, member->mtime_s, member->mtime_ns) == 0;
-	sys_close(fd);
-	return same; /* what cannot be set is written anew */
+	return fd;
 }
 
-static int prove_pack(struct settler *settler, struct arrival *arrival)
+/* Whether the file that has a member's name is what the sender has. */
+static bool member_is_same(
+	struct settler *settler, int fd, uint64_t size, const struct digest *claimed)
+{
+	struct digest mine = digest_of("", 0);
+	int r = 0;
+
+	if (size > 0)
+		r = digester_read(&settler->digester, fd, (struct zh_extent){ 0, size }, &mine);
+	return r == 0 && digest_equal(&mine, claimed);
+}
+
+/* A member that was asked for: it is kept, or has to be sent, or fails. */
+static int prove_member(struct settler *settler, struct arrival *arrival, size_t index)
 {
 	struct receiver *receiver = settler->receiver;
 	struct session *session = receiver->session;
 	struct arriving_pack *pack = arrival->pack;
+	const struct wire_member *member = &pack->member[index];
+	int fd = open_member(receiver, member);
+	struct zh_error error;
+	int r = 0;
 
-	for (size_t i = 0; i < pack->count; i++) {
-		if (!is_asked(arrival->proof, i))
-			continue;
-		bool there = member_is_there(settler, arrival, i);
-		(void)pthread_mutex_lock(&session->lock);
-		if (there)
-			atomic_store(&receiver->names_unsynced, true);
-		else if (!(pack->state[i] & MEMBER_FAILED))
-			pack->state[i] |= MEMBER_WANTED;
-		(void)pthread_mutex_unlock(&session->lock);
-	}
-	return arrival_need_pack(receiver, arrival, 0);
+	(void)pthread_mutex_lock(&session->lock);
+	bool failed = pack->state[index] & MEMBER_FAILED;
+	(void)pthread_mutex_unlock(&session->lock);
+	err_init(&error);
+	bool same = !failed && fd >= 0 &&
+		    member_is_same(settler, fd, member->size, &arrival->proof->claimed[index]);
+	if (same)
+		r = keep_attributes(
+			receiver, fd, member->mode, member->mtime_s, member->mtime_ns, &error);
+	sys_close(fd);
+	if (r < 0)
+		return arrival_fail_member(receiver, arrival, index, &error, true);
+	(void)pthread_mutex_lock(&session->lock);
+	if (!same && !(pack->state[index] & MEMBER_FAILED))
+		pack->state[index] |= MEMBER_WANTED;
+	(void)pthread_mutex_unlock(&session->lock);
+	return 0;
+}
+
+static int prove_pack(struct settler *settler, struct arrival *arrival)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < arrival->pack->count && r == 0; i++)
+		if (is_asked(arrival->proof, i))
+			r = prove_member(settler, arrival, i);
+	return r < 0 ? r : arrival_need_pack(settler->receiver, arrival, 0);
 }
 
 /* ------------------------------ directories -------------------------------------------- */
@@ -447,9 +462,12 @@ static int leave_directory(struct receiver *receiver, const struct leave *leave)
 		{ .tv_sec = leave->attributes.mtime_s, .tv_nsec = leave->attributes.mtime_ns },
 	};
 	struct zh_error error;
+	uint64_t device, inode;
 	char path[1024];
 	int fd, r;
 
+	if (dirs_identity(receiver->dirs, leave->id, &device, &inode) < 0)
+		return 0; /* it could not be made, which has been told */
 	r = dirs_get(receiver->dirs, leave->id, &fd);
 	if (r == 0) {
 		r = sys_fchmod(

@@ -10,7 +10,9 @@ declare -gA value=(
   [--streams]=2 [--verify]=none [--durability]=file [--no-clobber]=- [--no-fallback]=-
   [--nagle]=nodelay [--sndbuf]=128K [--rcvbuf]=128KiB [--congestion]=reno
   [--notsent-lowat]=16K [--pacing]=100MB [--connect-timeout]=2.5 [--json]=- [--quiet]=-
-  [--progress]=never [--cache]=keep [--calibrate]=- [--help]=-
+  [--progress]=never [--cache]=keep [--calibrate]=- [--recursive]=- [--links]=-
+  [--owner]=- [--exclude]=x [--include]=x [--existing]=digest [--manifest]="$BATS_TEST_TMPDIR/m"
+  [--limit]=100MB [--nice]=- [--retry]=1 [--help]=-
 )
 
 @test "every option of copy is accepted, in both forms" {
