@@ -33,7 +33,7 @@ declare -gA value=(
     fi
     [[ ! -s $T/err ]] || fail "$option writes to stderr"
   done
-  is "$count" 35
+  is "$count" 51
 }
 
 @test "all words of verify, durability, nagle, progress and cache are accepted" {
