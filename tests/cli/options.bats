@@ -36,12 +36,12 @@ declare -gA value=(
   is "$count" 51
 }
 
-@test "all words of verify, durability, nagle, progress and cache are accepted" {
+@test "all words of verify, durability, nagle, progress, cache and existing are accepted" {
   local option
   serve
   random_file "$T/local/f" 5000
   for option in --verify={full,none} --durability={full,file,none} --nagle={default,nodelay,cork} \
-    --progress={auto,always,never} --cache={auto,keep,drop}; do
+    --progress={auto,always,never} --cache={auto,keep,drop} --existing={prove,trust,digest}; do
     copies "$option" "$T/local/f" "$url/"
     same "$T/local/f" "$T/root/f"
     rm "$T/root/f"
@@ -73,6 +73,7 @@ declare -gA value=(
   for option in 65536 64K 64k 64KiB; do
     copies --json --strategy copy --chunk "$option" "$T/local/f" "$url/"
     is "$(json 'o["report"]["sender"]["stats"]["chunk_bytes"]')" 65536
+    rm "$T/root/f" # what is there is not sent
   done
   copies --json --strategy copy --chunk 64KB "$T/local/f" "$url/"
   is "$(json 'o["report"]["sender"]["stats"]["chunk_bytes"]')" 64000

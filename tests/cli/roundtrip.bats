@@ -80,11 +80,14 @@ cached() {
     sync "$T/local/f"
     copies --json --cache=drop --strategy=$strategy "$T/local/f" "$url/"
     (($(cached sender) <= 16 && $(cached receiver) <= 16)) || fail "drop: more than 16 MiB are left"
+    rm "$T/root/f" # what is there is not sent
     copies --json --strategy=$strategy "$T/local/f" "$url/"
     (($(cached sender) <= 16)) || fail "auto: a source from the disk has filled the page cache"
+    rm "$T/root/f"
     copies --json --cache=keep --strategy=$strategy "$T/local/f" "$url/"
     (($(cached sender) >= 75 && $(cached receiver) >= 75)) || fail "keep: it was dropped"
     cmp "$T/local/f" "$T/root/f"
+    rm "$T/root/f"
   done
 }
 
