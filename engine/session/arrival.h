@@ -31,6 +31,7 @@ struct arriving_pack {
 	struct batch_file *file; /* of each; staged once its bytes have come */
 	uint8_t *state;          /* of each: MEMBER_* */
 	bool written;            /* every wanted one is staged or has failed */
+	bool links;              /* some are symbolic links */
 };
 
 /* What the receiver may have already, and the digests that prove it or do not. */

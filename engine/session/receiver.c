@@ -612,8 +612,10 @@ static struct arriving_pack *pack_new(const uint8_t *table, size_t length, size_
 		free(pack);
 		return NULL;
 	}
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		(void)wire_pack_next(table, length, &at, &pack->member[i]);
+		pack->links |= pack->member[i].kind == MEMBER_LINK;
+	}
 	return pack;
 }
 
@@ -735,6 +737,8 @@ static int frame_pack(struct receiver *receiver, const struct frame *frame)
 	arrival->pack = pack_new(table, frame->length, count);
 	if (!arrival->pack || !arrival->have)
 		return session_failf(session, ZH_INTERNAL, ENOMEM, "PACK", "no memory");
+	if (arrival->pack->links && !(session->setup.tree & TREE_LINKS))
+		return proto(session, "a symbolic link though none is to be sent");
 	return place_pack(receiver, arrival);
 }
 
@@ -750,6 +754,23 @@ static int fail_directory(struct receiver *receiver, uint64_t id, const struct w
 	return session_send_dir_err(receiver->session, id, error);
 }
 
+static int describe_dir_error(struct zh_error *error, int r)
+{
+	static const char stage[] = "make directory";
+
+	switch (r) {
+	case -ENOTDIR:
+		return err_set(error, ZH_EXISTS, r, stage, "something else has its name");
+	case -EMFILE:
+		return err_set(error, ZH_LIMIT, r, stage, "more than %u directories", DIRS_MOST);
+	case -ENAMETOOLONG:
+		return err_set(error, ZH_LIMIT, r, stage, "it is too deep");
+	default:
+		return err_set(
+			error, err_of_destination(r), r, stage, "the directory cannot be made");
+	}
+}
+
 static int frame_dir(struct receiver *receiver, const struct frame *frame)
 {
 	struct session *session = receiver->session;
@@ -762,6 +783,8 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 		return proto(session, "malformed DIR, or with a number out of order");
 	if (!receiver->dirs)
 		return proto(session, "DIR without a place");
+	if (!(session->setup.tree & TREE_RECURSIVE))
+		return proto(session, "DIR though directories are not to be sent");
 	if (dir.parent > receiver->last_dir)
 		return proto(session, "a directory that was not announced");
 	receiver->last_dir = frame->id;
@@ -783,10 +806,7 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 	if (r == 0)
 		return 0;
 	if (!err_is_set(&error))
-		(void)err_set(&error, r == -ENOTDIR ? ZH_EXISTS : err_of_destination(r), r,
-			"make directory",
-			r == -ENOTDIR ? "something else has its name"
-				      : "the directory cannot be made");
+		(void)describe_dir_error(&error, r);
 	return fail_directory(receiver, frame->id, &dir, &error);
 }
 
@@ -888,7 +908,9 @@ static int frame_err(struct receiver *receiver, const struct frame *frame)
 	}
 	if (!arrival)
 		return proto(session, "ERR for a file that was not announced");
-	if (frame->offset > 0 && frame->offset <= members)
+	if (members > 0 && frame->offset > members)
+		return proto(session, "ERR for a file that was not announced");
+	if (frame->offset > 0 && members > 0)
 		return arrival_fail_member(receiver, arrival, frame->offset - 1, &error, false);
 	return arrival_fail(receiver, arrival, &error, false);
 }
