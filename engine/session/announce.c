@@ -10,8 +10,9 @@
 
 #include <errno.h>
 
-#define OPEN_FILES_MOST   64  /* each holds a descriptor */
-#define OPEN_PACKS_MOST   256 /* each holds its table */
+#define OPEN_FILES_MOST   64                       /* each holds a descriptor */
+#define OPEN_PACKS_MOST   256                      /* each holds its table */
+#define OPEN_MEMBERS_MOST (LIMIT_OPEN_MEMBERS / 2) /* the receiver forgets after it has told */
 #define OPEN_FOLDERS_MOST (LIMIT_OPEN_DIRS / 2)
 #define PACKED_MOST       (256 * KIB) /* larger files go by themselves */
 #define PACK_WAITS_MS     200         /* for more, when a slow disk has the walk wait */
@@ -86,7 +87,9 @@ static bool has_room(const struct sender *sender, bool pack)
 		return false;
 	if (old && (!departure_is_settled(old) || old->frames > 0 || old->ending))
 		return false;
-	return pack ? sender->open_packs < OPEN_PACKS_MOST : sender->open_files < OPEN_FILES_MOST;
+	return pack ? sender->open_packs < OPEN_PACKS_MOST &&
+			       sender->open_members < OPEN_MEMBERS_MOST
+		    : sender->open_files < OPEN_FILES_MOST;
 }
 
 /* Waits for room and takes the next id. NULL: the session is over, or was failed. */
@@ -112,6 +115,7 @@ static struct departure *begin(struct sender *sender, struct pack *pack)
 		old = sender->window[departure->id % DEPARTURES];
 		sender->window[departure->id % DEPARTURES] = departure;
 		(*(pack ? &sender->open_packs : &sender->open_files))++;
+		sender->open_members += pack ? (uint32_t)pack->count : 0;
 	}
 	(void)pthread_mutex_unlock(&session->lock);
 	if (over) {

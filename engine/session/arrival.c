@@ -34,20 +34,39 @@ struct arrival *arrival_find(const struct receiver *receiver, uint64_t id)
 	return arrival && arrival->id == id ? arrival : NULL;
 }
 
-static void pack_free(struct receiver *receiver, struct arriving_pack *pack)
+void arriving_member(const struct receiver *receiver, const struct arriving_pack *pack,
+	size_t index, struct wire_member *ret_member)
+{
+	size_t at = pack->at[index];
+
+	(void)wire_pack_next(pack->table, pack->table_length, &at, ret_member);
+	if (ret_member->parent == 0 && receiver->only_name[0])
+		TEXT_SET(ret_member->name, receiver->only_name);
+}
+
+void arriving_pack_free(struct arriving_pack *pack)
 {
 	if (!pack)
 		return;
-	for (size_t i = 0; i < pack->count; i++) {
-		if (receiver->batch)
-			batch_drop(receiver->batch, &pack->file[i]);
+	for (size_t i = 0; i < pack->count; i++)
 		free(pack->file[i].error);
-	}
-	free(pack->member);
+	free(pack->table);
+	free(pack->at);
 	free(pack->file);
 	free(pack->state);
 	free(pack->digest);
 	free(pack);
+}
+
+/* What is staged and not committed goes. */
+static void pack_drop(struct receiver *receiver, struct arriving_pack *pack)
+{
+	for (size_t i = 0; pack && i < pack->count; i++)
+		if (receiver->batch)
+			batch_drop(receiver->batch, &pack->file[i]);
+	if (pack)
+		atomic_fetch_sub(&receiver->members, (uint32_t)pack->count);
+	arriving_pack_free(pack);
 }
 
 static void proof_free(struct proof *proof)
@@ -88,7 +107,7 @@ struct leftovers arrival_take_unused(struct arrival *arrival)
 void leftovers_discard(struct receiver *receiver, struct leftovers *leftovers)
 {
 	partial_discard(&receiver->staging, &leftovers->partial);
-	pack_free(receiver, leftovers->pack);
+	pack_drop(receiver, leftovers->pack);
 	proof_free(leftovers->proof);
 	if (leftovers->parent_fd >= 0)
 		dirs_put(receiver->dirs, leftovers->parent);
@@ -196,6 +215,7 @@ int arrival_fail(
 {
 	struct session *session = receiver->session;
 	struct arriving_pack *pack = arrival->pack;
+	struct wire_member member;
 	bool mine;
 
 	(void)pthread_mutex_lock(&session->lock);
@@ -207,10 +227,11 @@ int arrival_fail(
 	(void)pthread_mutex_unlock(&session->lock);
 	if (!mine)
 		return 0;
-	for (size_t i = 0; pack && i < pack->count; i++)
+	for (size_t i = 0; pack && i < pack->count; i++) {
+		arriving_member(receiver, pack, i, &member);
 		if (!(pack->state[i] & MEMBER_FAILED))
-			record_failure(
-				receiver, pack->member[i].parent, pack->member[i].name, error);
+			record_failure(receiver, member.parent, member.name, error);
+	}
 	if (!pack)
 		record_failure(receiver, arrival->parent, arrival->name, error);
 	int r = tell ? session_send_err(session, arrival->id, 0, error) : 0;
@@ -218,26 +239,28 @@ int arrival_fail(
 	return r;
 }
 
-int arrival_fail_member(struct receiver *receiver, struct arrival *arrival, size_t member,
+int arrival_fail_member(struct receiver *receiver, struct arrival *arrival, size_t index,
 	const struct zh_error *error, bool tell)
 {
 	struct session *session = receiver->session;
 	struct arriving_pack *pack;
+	struct wire_member member;
 	bool mine;
 	int r;
 
 	(void)pthread_mutex_lock(&session->lock);
 	pack = arrival->pack;
-	mine = pack && !arrival_is_finished(arrival) && !(pack->state[member] & MEMBER_FAILED);
+	mine = pack && !arrival_is_finished(arrival) && !(pack->state[index] & MEMBER_FAILED);
 	if (mine) {
-		pack->state[member] |= MEMBER_FAILED;
+		pack->state[index] |= MEMBER_FAILED;
 		arrival->users++;
 	}
 	(void)pthread_mutex_unlock(&session->lock);
 	if (!mine)
 		return 0;
-	record_failure(receiver, pack->member[member].parent, pack->member[member].name, error);
-	r = tell ? session_send_err(session, arrival->id, member + 1, error) : 0;
+	arriving_member(receiver, pack, index, &member);
+	record_failure(receiver, member.parent, member.name, error);
+	r = tell ? session_send_err(session, arrival->id, index + 1, error) : 0;
 	arrival_release(receiver, arrival, 1, 0);
 	return r;
 }
@@ -312,6 +335,7 @@ int arrival_need_pack(struct receiver *receiver, struct arrival *arrival, uint8_
 {
 	struct session *session = receiver->session;
 	const struct arriving_pack *pack = arrival->pack;
+	struct wire_member member;
 	size_t wanted = 0;
 
 	(void)pthread_mutex_lock(&session->lock);
@@ -319,7 +343,8 @@ int arrival_need_pack(struct receiver *receiver, struct arrival *arrival, uint8_
 	for (size_t i = 0; i < pack->count; i++) {
 		if (!(pack->state[i] & MEMBER_WANTED))
 			continue;
-		arrival->size += pack->member[i].size;
+		arriving_member(receiver, pack, i, &member);
+		arrival->size += member.size;
 		wanted++;
 	}
 	arrival->leaves_left = leaf_count(arrival->size);

@@ -26,8 +26,10 @@ enum {
 };
 
 struct arriving_pack {
+	uint8_t *table; /* as PACK has it */
+	size_t table_length;
 	size_t count;
-	struct wire_member *member;
+	uint32_t *at;            /* of each, in table */
 	struct batch_file *file; /* of each; staged once its bytes have come */
 	uint8_t *state;          /* of each: MEMBER_* */
 	struct digest *digest;   /* of each that came, if they are listed; else NULL */
@@ -93,10 +95,11 @@ struct asked {
 struct receiver {
 	struct session *session;
 	struct staging staging;
-	int place;           /* borrowed */
-	struct dirs *dirs;   /* below it; NULL: not placed */
-	struct batch *batch; /* goes with dirs */
-	uint64_t last_dir;   /* numbers up to this one have been used */
+	int place;                /* borrowed */
+	struct dirs *dirs;        /* below it; NULL: not placed */
+	struct batch *batch;      /* goes with dirs */
+	_Atomic uint32_t members; /* of packs that are held */
+	uint64_t last_dir;        /* numbers up to this one have been used */
 	_Atomic bool
 		names_unsynced; /* directories made, or files found, that no sync has followed */
 	char only_name[LIMIT_NAME_BYTES + 1];
@@ -128,6 +131,10 @@ int arrival_fail(struct receiver *receiver, struct arrival *arrival, const struc
 /* The same for one member of a pack. */
 int arrival_fail_member(struct receiver *receiver, struct arrival *arrival, size_t member,
 	const struct zh_error *error, bool tell);
+/* The member as it was announced, but under the name that it gets. */
+void arriving_member(const struct receiver *receiver, const struct arriving_pack *pack,
+	size_t index, struct wire_member *ret_member);
+void arriving_pack_free(struct arriving_pack *pack);
 /* Path below the place of a name in a directory, for messages and the log. */
 void receiver_path(
 	struct receiver *receiver, uint64_t parent, const char *name, char *ret_path, size_t cap);

@@ -90,6 +90,7 @@ void departure_settle(struct sender *sender, struct departure *departure, enum d
 	departure_advance(departure, to);
 	schedule_drop(&sender->schedule, departure->id);
 	(*(departure->pack ? &sender->open_packs : &sender->open_files))--;
+	sender->open_members -= departure->pack ? (uint32_t)departure->pack->count : 0;
 	departure_shed(departure);
 	(void)pthread_cond_signal(&sender->room);
 	sender_look(sender);

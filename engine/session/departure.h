@@ -93,7 +93,8 @@ struct sender {
 	uint64_t next_id;
 	uint32_t open_files; /* announced and not settled */
 	uint32_t open_packs;
-	uint64_t credit; /* ids below this may be used */
+	uint32_t open_members; /* of these packs */
+	uint64_t credit;       /* ids below this may be used */
 	struct folder *folder;
 	uint32_t folders;
 	uint64_t next_folder;

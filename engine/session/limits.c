@@ -21,6 +21,7 @@ static const struct zh_limit limit_rows[] = {
 	{ "data-frame", "bytes", "that one DATA frame carries", LIMIT_DATA_BYTES },
 	{ "pack-size", "bytes", "of the files of one PACK together", LIMIT_PACK_BYTES },
 	{ "pack-members", "files", "that one PACK announces", LIMIT_MEMBERS },
+	{ "open-members", "files", "in packs that are not settled", LIMIT_OPEN_MEMBERS },
 	{ "rules", "patterns", "of one pull", LIMIT_RULES },
 	{ "resends", "times", "one leaf is sent again after a wrong digest", LIMIT_RESENDS },
 	{ "ping-after", "ms", "of silence on the control connection", LIMIT_PING_MS },

@@ -21,6 +21,7 @@
 #define LIMIT_DATA_BYTES      (16u * 1024 * 1024)
 #define LIMIT_PACK_BYTES      (1u * 1024 * 1024)
 #define LIMIT_MEMBERS         2048u
+#define LIMIT_OPEN_MEMBERS    131072u
 #define LIMIT_RULES           4096u
 #define LIMIT_RESENDS         3u
 #define LIMIT_PING_MS         10000u

@@ -192,7 +192,9 @@ int receive_members(struct receiver *receiver, struct arrival *arrival, const ui
 	int r = 0;
 
 	for (size_t i = 0; i < pack->count && r == 0; i++) {
-		const struct wire_member *member = &pack->member[i];
+		struct wire_member got;
+		const struct wire_member *member = &got;
+		arriving_member(receiver, pack, i, &got);
 		(void)pthread_mutex_lock(&session->lock);
 		uint8_t state = pack->state[i];
 		(void)pthread_mutex_unlock(&session->lock);

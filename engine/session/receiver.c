@@ -596,45 +596,54 @@ static struct arriving_pack *pack_new(
 	const uint8_t *table, size_t length, size_t count, bool listed)
 {
 	struct arriving_pack *pack = calloc(1, sizeof(*pack));
-	size_t at = 0;
 
 	if (!pack)
 		return NULL;
-	pack->count = count;
-	pack->member = calloc(count, sizeof(*pack->member));
+	pack->table = malloc(length);
+	pack->at = calloc(count, sizeof(*pack->at));
 	pack->file = calloc(count, sizeof(*pack->file));
 	pack->state = calloc(count, 1);
 	pack->digest = listed ? calloc(count, sizeof(*pack->digest)) : NULL;
-	if (!pack->member || !pack->file || !pack->state || (listed && !pack->digest)) {
-		free(pack->digest);
-		free(pack->member);
-		free(pack->file);
-		free(pack->state);
-		free(pack);
+	if (!pack->table || !pack->at || !pack->file || !pack->state || (listed && !pack->digest)) {
+		arriving_pack_free(pack);
 		return NULL;
 	}
-	for (size_t i = 0; i < count; i++)
-		(void)wire_pack_next(table, length, &at, &pack->member[i]);
+	memcpy(pack->table, table, length);
+	pack->table_length = length;
+	pack->count = count;
 	return pack;
 }
 
-static void fill_file(const struct session *session, const struct arrival *arrival, size_t index)
+/* Files refer to the names in the table. True when one is a link. */
+static bool fill_files(struct receiver *receiver, struct arrival *arrival)
 {
-	const struct wire_member *member = &arrival->pack->member[index];
+	const struct session *session = receiver->session;
+	struct arriving_pack *pack = arrival->pack;
+	struct wire_member member;
+	bool links = false;
+	size_t at = 0;
 
-	arrival->pack->file[index] = (struct batch_file){
-		.parent = member->parent,
-		.name = member->name,
-		.name_length = strlen(member->name),
-		.link = member->kind == MEMBER_LINK,
-		.no_clobber = arrival->no_clobber,
-		.set_owner = session->setup.tree & TREE_OWNER,
-		.uid = member->uid,
-		.gid = member->gid,
-		.mode = member->mode,
-		.mtime_s = member->mtime_s,
-		.mtime_ns = member->mtime_ns,
-	};
+	for (size_t i = 0; i < pack->count; i++) {
+		pack->at[i] = (uint32_t)at;
+		(void)wire_pack_next(pack->table, pack->table_length, &at, &member);
+		bool own = member.parent == 0 && receiver->only_name[0];
+		pack->file[i] = (struct batch_file){
+			.parent = member.parent,
+			.name = own ? receiver->only_name
+				    : (const char *)pack->table + at - member.name_length,
+			.name_length = own ? strlen(receiver->only_name) : member.name_length,
+			.link = member.kind == MEMBER_LINK,
+			.no_clobber = arrival->no_clobber,
+			.set_owner = session->setup.tree & TREE_OWNER,
+			.uid = member.uid,
+			.gid = member.gid,
+			.mode = member.mode,
+			.mtime_s = member.mtime_s,
+			.mtime_ns = member.mtime_ns,
+		};
+		links |= member.kind == MEMBER_LINK;
+	}
+	return links;
 }
 
 /* A link replaces a link, and a file a file. */
@@ -648,17 +657,14 @@ static int check_member(const struct stat *st, const struct wire_member *member,
 }
 
 /* Whether a member has to come: MEMBER_WANTED, MEMBER_ASKED, or 0: it is there. */
-static int place_member(
-	struct receiver *receiver, struct arrival *arrival, size_t index, struct zh_error *err)
+static int place_member(struct receiver *receiver, struct arrival *arrival,
+	struct wire_member *member, struct zh_error *err)
 {
 	struct session *session = receiver->session;
-	struct wire_member *member = &arrival->pack->member[index];
 	struct stat st;
 	bool same;
 	int dir, r;
 
-	if (member->kind == MEMBER_LINK && !(session->setup.tree & TREE_LINKS))
-		return proto(session, "a link, which was not asked for");
 	if (check_name(receiver, member->parent, member->name, sizeof(member->name), err) < 0)
 		return -EINVAL;
 	r = hold_parent(receiver, member->parent, &dir, err);
@@ -703,12 +709,14 @@ static int place_pack(struct receiver *receiver, struct arrival *arrival)
 	int r = 0;
 
 	for (size_t i = 0; i < pack->count && r == 0; i++) {
+		struct wire_member member;
 		struct zh_error error;
+		size_t at = pack->at[i];
 		err_init(&error);
+		(void)wire_pack_next(pack->table, pack->table_length, &at, &member);
 		int state = arrival->discard ? (int)MEMBER_WANTED
-					     : place_member(receiver, arrival, i, &error);
-		fill_file(session, arrival, i);
-		bytes += pack->member[i].size;
+					     : place_member(receiver, arrival, &member, &error);
+		bytes += member.size;
 		if (err_is_set(&error))
 			r = arrival_fail_member(receiver, arrival, i, &error, true);
 		else if (state < 0)
@@ -748,6 +756,11 @@ static int frame_pack(struct receiver *receiver, const struct frame *frame)
 	arrival->pack = pack_new(table, frame->length, count, session->manifest != NULL);
 	if (!arrival->pack || !arrival->have)
 		return session_failf(session, ZH_INTERNAL, ENOMEM, "PACK", "no memory");
+	if (atomic_fetch_add(&receiver->members, (uint32_t)count) + count > LIMIT_OPEN_MEMBERS)
+		return session_failf(
+			session, ZH_LIMIT, 0, "PACK", "too many files in packs at once");
+	if (fill_files(receiver, arrival) && !(session->setup.tree & TREE_LINKS))
+		return proto(session, "a symbolic link though none is to be sent");
 	return place_pack(receiver, arrival);
 }
 
@@ -773,6 +786,23 @@ static void list_directory(struct receiver *receiver, const struct wire_file *di
 	session_list_directory(receiver->session, path, dir->mode);
 }
 
+static int describe_dir_error(struct zh_error *error, int r)
+{
+	static const char stage[] = "make directory";
+
+	switch (r) {
+	case -ENOTDIR:
+		return err_set(error, ZH_EXISTS, r, stage, "something else has its name");
+	case -EMFILE:
+		return err_set(error, ZH_LIMIT, r, stage, "more than %u directories", DIRS_MOST);
+	case -ENAMETOOLONG:
+		return err_set(error, ZH_LIMIT, r, stage, "it is too deep");
+	default:
+		return err_set(
+			error, err_of_destination(r), r, stage, "the directory cannot be made");
+	}
+}
+
 static int frame_dir(struct receiver *receiver, const struct frame *frame)
 {
 	struct session *session = receiver->session;
@@ -783,8 +813,10 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 
 	if (r == -EPROTO || r == -ERANGE || frame->id <= receiver->last_dir)
 		return proto(session, "malformed DIR, or with a number out of order");
-	if (!receiver->dirs || !(session->setup.tree & TREE_RECURSIVE))
-		return proto(session, "DIR without a place, or where no tree was asked for");
+	if (!receiver->dirs)
+		return proto(session, "DIR without a place");
+	if (!(session->setup.tree & TREE_RECURSIVE))
+		return proto(session, "DIR though directories are not to be sent");
 	if (dir.parent > receiver->last_dir)
 		return proto(session, "a directory that was not announced");
 	receiver->last_dir = frame->id;
@@ -808,10 +840,7 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 		return 0;
 	}
 	if (!err_is_set(&error))
-		(void)err_set(&error, r == -ENOTDIR ? ZH_EXISTS : err_of_destination(r), r,
-			"make directory",
-			r == -ENOTDIR ? "something else has its name"
-				      : "the directory cannot be made");
+		(void)describe_dir_error(&error, r);
 	return fail_directory(receiver, frame->id, &dir, &error);
 }
 
@@ -913,7 +942,9 @@ static int frame_err(struct receiver *receiver, const struct frame *frame)
 	}
 	if (!arrival)
 		return proto(session, "ERR for a file that was not announced");
-	if (frame->offset > 0 && frame->offset <= members)
+	if (members > 0 && frame->offset > members)
+		return proto(session, "ERR for a file that was not announced");
+	if (frame->offset > 0 && members > 0)
 		return arrival_fail_member(receiver, arrival, frame->offset - 1, &error, false);
 	return arrival_fail(receiver, arrival, &error, false);
 }

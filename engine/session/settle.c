@@ -32,8 +32,10 @@ static void list_pack(struct receiver *receiver, const struct arrival *arrival)
 	char path[MANIFEST_PATH_MAX + 1];
 
 	for (size_t i = 0; i < pack->count; i++) {
-		const struct wire_member *member = &pack->member[i];
+		struct wire_member got;
+		const struct wire_member *member = &got;
 		uint8_t state = pack->state[i];
+		arriving_member(receiver, pack, i, &got);
 		bool came = state & MEMBER_WANTED, proved = state & MEMBER_ASKED && !came;
 		if (state & MEMBER_FAILED || member->kind != MEMBER_FILE || (!came && !proved))
 			continue;
@@ -419,11 +421,13 @@ static int prove_member(struct settler *settler, struct arrival *arrival, size_t
 	struct receiver *receiver = settler->receiver;
 	struct session *session = receiver->session;
 	struct arriving_pack *pack = arrival->pack;
-	const struct wire_member *member = &pack->member[index];
-	int fd = open_member(receiver, member);
+	struct wire_member got;
+	const struct wire_member *member = &got;
 	struct zh_error error;
-	int r = 0;
+	int fd, r = 0;
 
+	arriving_member(receiver, pack, index, &got);
+	fd = open_member(receiver, member);
 	(void)pthread_mutex_lock(&session->lock);
 	bool failed = pack->state[index] & MEMBER_FAILED;
 	(void)pthread_mutex_unlock(&session->lock);

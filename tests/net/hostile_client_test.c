@@ -1458,6 +1458,373 @@ static void a_leaf_that_is_right_at_last_counts(void **state)
 	end_well(&host, 0);
 }
 
+/* ------------------------------ trees -------------------------------------------------- */
+
+enum { TREE_TOLD = TREE_RECURSIVE | TREE_LINKS };
+
+/* Up to OPEN, with what a tree needs. */
+static void open_tree(const struct host *host, uint8_t tree)
+{
+	struct wire_setup setup = {
+		.direction = ZH_PUSH, .durability = ZH_DURABLE_NONE, .streams = 4, .tree = tree
+	};
+
+	host_connect(host, HELLO_PUSH, &control);
+	assert_true(peer_put_setup(&control, &setup));
+	assert_true(peer_put_want(&control, 1, "", WANT_LAST));
+	assert_int_equal(peer_get(&control, PEER_WAIT_MS), 0);
+	assert_int_equal(control.frame.type, FRAME_PLACE);
+	assert_int_equal(host_attach(host, &control, HELLO_PUSH, 0, &data), 0);
+}
+
+static void put_dir(uint64_t id, uint64_t parent, const char *name)
+{
+	struct wire_file dir = { .parent = parent, .mtime_s = 1, .mode = 0755 };
+	uint8_t bytes[WIRE_FILE_BYTES_MAX];
+	int length;
+
+	dir.name_length = (uint8_t)snprintf(dir.name, sizeof(dir.name), "%s", name);
+	length = wire_build_dir(&dir, bytes, sizeof(bytes));
+	assert_true(length > 0);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_DIR, .length = (uint32_t)length, .id = id }, bytes,
+		(size_t)length));
+}
+
+static void put_leave(uint64_t id)
+{
+	struct wire_leave leave = { .mtime_s = 1, .mode = 0755 };
+	uint8_t bytes[WIRE_LEAVE_BYTES];
+	int length = wire_build_leave(&leave, bytes, sizeof(bytes));
+
+	assert_true(length > 0);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_LEAVE, .length = (uint32_t)length, .id = id }, bytes,
+		(size_t)length));
+}
+
+/* PACK with two members of 100 and 50 bytes; the name of the second is given. */
+static void put_pack(uint64_t id, uint32_t parent, const char *name, enum wire_member_kind kind)
+{
+	struct wire_member member = {
+		.parent = parent, .size = 100, .mtime_s = 1, .mode = 0644, .name_length = 5
+	};
+	uint8_t bytes[1024];
+	int first, second;
+
+	memcpy(member.name, "first", 6);
+	first = wire_build_member(&member, bytes, sizeof(bytes));
+	assert_true(first > 0);
+	memcpy(member.name, "other", 6);
+	member.kind = (uint8_t)kind;
+	member.size = 50;
+	second = wire_build_member(&member, bytes + first, sizeof(bytes) - (size_t)first);
+	assert_true(second > 0);
+	/* over "other", so that anything can be said */
+	bytes[first + 31] = (uint8_t)strlen(name);
+	memcpy(bytes + first + 32, name, strlen(name));
+	second = 32 + (int)strlen(name);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_PACK, .length = (uint32_t)(first + second), .id = id },
+		bytes, (size_t)(first + second)));
+}
+
+static void put_extent(enum frame_type type, uint64_t id, uint64_t offset, uint64_t length)
+{
+	uint8_t bytes[16];
+
+	put_le64(bytes, offset);
+	put_le64(bytes + 8, length);
+	assert_true(peer_put(&control,
+		(struct head){ .type = (uint8_t)type, .length = sizeof(bytes), .id = id }, bytes,
+		sizeof(bytes)));
+}
+
+static void put_member_err(uint64_t id, uint64_t member)
+{
+	struct wire_err err = { .outcome = ZH_SRC_IO, .stage = "test", .text = "test" };
+	uint8_t bytes[WIRE_ERR_BYTES];
+	int length = wire_build_err(&err, bytes, sizeof(bytes));
+
+	assert_true(peer_put(&control,
+		(struct head){
+			.type = FRAME_ERR, .length = (uint32_t)length, .id = id, .offset = member },
+		bytes, (size_t)length));
+}
+
+static void put_pack_data(uint64_t id, uint32_t length)
+{
+	assert_true(peer_put_data(&data, id, 0, length, 5));
+	assert_true(peer_put_sum(&data, id, 0, length, length, 5));
+}
+
+static void put_pack_end(uint64_t id, uint64_t size)
+{
+	struct digest root = content_root(size, 5);
+	const struct wire_file pack = { .size = size };
+
+	assert_true(peer_put_end(&control, id, &pack, &root));
+}
+
+static void dir_in_unknown(void)
+{
+	put_dir(1, 7, "d");
+}
+
+static void dir_twice(void)
+{
+	put_dir(1, 0, "d");
+	put_dir(1, 0, "e");
+}
+
+static void dir_backwards(void)
+{
+	put_dir(2, 0, "d");
+	put_dir(1, 0, "e");
+}
+
+static void dir_in_itself(void)
+{
+	put_dir(1, 1, "d");
+}
+
+static void leave_of_unknown(void)
+{
+	put_dir(1, 0, "d");
+	put_leave(2);
+}
+
+static void member_in_unknown(void)
+{
+	put_pack(1, 7, "other", MEMBER_FILE);
+}
+
+static void file_in_unknown(void)
+{
+	struct wire_file file = small_file;
+
+	file.parent = 7;
+	assert_true(peer_put_file(&control, 1, &file, 0));
+}
+
+static void member_that_leads_out(void)
+{
+	put_pack(1, 0, "..", MEMBER_FILE);
+}
+
+static void member_with_a_slash(void)
+{
+	put_pack(1, 0, "../x", MEMBER_FILE);
+}
+
+static void pack_twice(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	put_pack(1, 0, "more", MEMBER_FILE);
+}
+
+static void pack_data_too_long(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	put_pack_data(1, 151);
+}
+
+static void pack_data_too_short(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	put_pack_data(1, 149);
+}
+
+static void err_beyond_the_pack(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	put_member_err(1, 3);
+}
+
+static void leaf_not_asked_for(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, 0));
+	assert_true(peer_put_least(&control, FRAME_LEAF, 1));
+}
+
+static void leaf_of_a_pack_not_asked_for(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	assert_true(peer_put_least(&control, FRAME_LEAF, 1));
+}
+
+static void map_without_sparse(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, 0));
+	put_extent(FRAME_MAP, 1, 0, 5);
+}
+
+static void map_twice(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, FILE_SPARSE));
+	put_extent(FRAME_MAP, 1, 0, 5);
+	put_extent(FRAME_MAP, 1, 0, 5);
+}
+
+static void map_beyond_the_size(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, FILE_SPARSE));
+	put_extent(FRAME_MAP, 1, 0, large_file.size + 1);
+}
+
+static void map_of_a_pack(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	put_extent(FRAME_MAP, 1, 0, 5);
+}
+
+static void data_of_a_hole(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, FILE_SPARSE));
+	put_extent(FRAME_MAP, 1, 0, 5);
+	expect(&control, FRAME_NEED, 1);
+	send_leaf(&data, 1, 1, large_file.size);
+}
+
+static void what_a_tree_may_not_say_ends_the_session(void **state)
+{
+	static void (*const attack[])(void) = { dir_in_unknown, dir_twice, dir_backwards,
+		dir_in_itself, leave_of_unknown, member_in_unknown, file_in_unknown,
+		member_that_leads_out, member_with_a_slash, pack_twice, pack_data_too_long,
+		pack_data_too_short, err_beyond_the_pack, leaf_not_asked_for,
+		leaf_of_a_pack_not_asked_for, map_without_sparse, map_twice, map_beyond_the_size,
+		map_of_a_pack, data_of_a_hole };
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	for (size_t i = 0; i < ARRAY_LEN(attack); i++) {
+		print_message("# attack %zu\n", i);
+		open_tree(&host, TREE_TOLD);
+		attack[i]();
+		ends_with(&control, ZH_PROTO);
+		peer_close(&data);
+		(void)unlinkat(host.arena->root, "d", AT_REMOVEDIR);
+	}
+	end_well(&host, 0);
+}
+
+static void what_was_not_agreed_on_is_not_taken(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, 0);
+	put_dir(1, 0, "d");
+	ends_with(&control, ZH_PROTO);
+	peer_close(&data);
+	open_tree(&host, TREE_RECURSIVE);
+	put_pack(1, 0, "other", MEMBER_LINK);
+	ends_with(&control, ZH_PROTO);
+	end_well(&host, 0);
+}
+
+static void a_pack_by_the_rules_is_taken(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	put_pack(1, 1, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	put_pack_data(1, 150);
+	put_pack_end(1, 150);
+	expect(&control, FRAME_ACK, 1);
+	put_leave(1);
+	wait_until_read(&control);
+	peer_close(&data);
+	say_goodbye(&control);
+	assert_int_equal(faccessat(host.arena->root, "d/other", F_OK, 0), 0);
+	end_well(&host, 1);
+}
+
+static void a_member_that_was_given_up_is_not_made(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	put_pack(1, 1, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	put_pack_data(1, 150);
+	usleep(100000); /* the bytes are there first */
+	put_member_err(1, 2);
+	put_pack_end(1, 150);
+	expect(&control, FRAME_ACK, 1);
+	peer_close(&data);
+	say_goodbye(&control);
+	assert_int_equal(faccessat(host.arena->root, "d/first", F_OK, 0), 0);
+	assert_int_not_equal(faccessat(host.arena->root, "d/other", F_OK, 0), 0);
+	end_well(&host, 1);
+}
+
+static void a_pack_whose_data_never_comes_leaves_nothing(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_pack(1, 0, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	put_pack_end(1, 150);
+	wait_until_read(&control);
+	end_well(&host, 0);
+}
+
+enum { FLOOD = 100000, FLOOD_STEP = 500, PEAK_KIB = 96 * 1024 };
+
+static void directories_without_end_reach_a_limit(void **state)
+{
+	char name[32];
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	for (uint64_t id = 2; id < FLOOD; id++) {
+		(void)snprintf(name, sizeof(name), "%llu", (unsigned long long)id);
+		put_dir(id, 1, name);
+		if (id % FLOOD_STEP == 0)
+			wait_until_read(&control);
+	}
+	put_dir(FLOOD, 0, "last");
+	do {
+		assert_int_equal(peer_get_news(&control, PEER_WAIT_MS), 0);
+	} while (control.frame.id != FLOOD);
+	assert_int_equal(control.frame.type, FRAME_ERR);
+	struct wire_err err;
+	assert_int_equal(wire_parse_err(control.payload, control.frame.length, &err), 0);
+	assert_int_equal(err.outcome, ZH_LIMIT);
+	if (is_bare())
+		assert_in_range(process_peak_kib(host_session_pid(&host)), 1, PEAK_KIB);
+	end_well(&host, 1);
+}
+
+static void a_flood_of_leaves_is_forgotten(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	for (size_t i = 0; i < FLOOD; i++)
+		put_leave(1);
+	wait_until_read(&control);
+	if (is_bare())
+		assert_in_range(process_peak_kib(host_session_pid(&host)), 1, PEAK_KIB);
+	peer_close(&data);
+	say_goodbye(&control);
+	end_well(&host, 1);
+}
+
 /* ------------------------------ END and BYE -------------------------------------------- */
 
 static void an_end_that_does_not_fit_its_file_ends_the_session(void **state)
@@ -1998,6 +2365,13 @@ int main(void)
 		ARENA_TEST(a_data_connection_that_is_gone_does_not_leave_a_session_hanging),
 		ARENA_TEST(whoever_vanishes_leaves_nothing_behind),
 		ARENA_TEST(an_acknowledged_file_stays_when_the_client_vanishes),
+		ARENA_TEST(what_a_tree_may_not_say_ends_the_session),
+		ARENA_TEST(what_was_not_agreed_on_is_not_taken),
+		ARENA_TEST(a_pack_by_the_rules_is_taken),
+		ARENA_TEST(a_member_that_was_given_up_is_not_made),
+		ARENA_TEST(a_pack_whose_data_never_comes_leaves_nothing),
+		ARENA_TEST(directories_without_end_reach_a_limit),
+		ARENA_TEST(a_flood_of_leaves_is_forgotten),
 		ARENA_TEST(a_text_of_the_peer_is_logged_printable),
 		ARENA_TEST(a_receiver_cannot_ask_for_what_is_not_there),
 		ARENA_TEST(a_leaf_is_sent_again_three_times_and_no_more),

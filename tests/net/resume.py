@@ -96,6 +96,14 @@ def partial_bytes(directory):
     return total
 
 
+def partial_sizes(directory):
+    """For the message of a failure: leaves that are written, of size."""
+    staging = os.path.join(directory, STAGING)
+    return [(written_leaves(path), os.path.getsize(path))
+            for path in (os.path.join(staging, name) for name in os.listdir(staging))
+            if path.endswith(".part")] if os.path.isdir(staging) else []
+
+
 def strike(scene, victim, copying):
     if victim == "interrupt":
         copying.send_signal(signal.SIGINT)
@@ -150,11 +158,13 @@ class Run:
     def last(self):
         """Undisturbed: through, and no more is sent than was lacking."""
         there = proven(self.top, self.destination, self.names) + partial_bytes(self.staged)
+        sizes = partial_sizes(self.staged)
         done = self.scene.finish_copy(self.start(), 120).has(OK)
         sent = done.json["report"]["sender"]["stats"]["bytes"]
         lacking = self.size - there
         check(sent <= lacking * 1.05 + MIB,
-              f"{sent} bytes were sent, {lacking} of {self.size} were lacking")
+              f"{sent} bytes were sent, {lacking} of {self.size} were lacking; partials of "
+              f"{sizes}")
         check(proven(self.top, self.destination, self.names) == self.size, "it is not all there")
         self.scene.no_session()
         self.scene.no_staging(self.staged)
