@@ -24,7 +24,6 @@ KILLS = int(os.environ.get("ZH_KILLS", "200" if sys.argv[1:] == ["long"] else "2
 FILES = 2000
 KIB = 1024
 LEAF = MIB
-KEPT_LEAST = 8 * MIB  # smaller partials are not kept
 PACE = "100M"
 VICTIMS = ("client", "session", "listener", "client and listener", "interrupt")
 STREAMS = (1, 4)
@@ -63,27 +62,17 @@ def proven(top, destination, names):
     return bytes_there
 
 
-def written_leaves(path):
-    """Whole leaves of a partial that hold data: what a resume can count on."""
-    size, leaves, at = os.path.getsize(path), 0, 0
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        while at < size:
-            try:
-                data = os.lseek(fd, at, os.SEEK_DATA)
-            except OSError:
-                break
-            hole = os.lseek(fd, data, os.SEEK_HOLE)
-            first, last = -(-data // LEAF), hole // LEAF
-            leaves += max(0, last - first)
-            at = hole
-    finally:
-        os.close(fd)
-    return leaves
+def equal_bytes(partial, source):
+    """Of the leaves of a partial those that are as in the source: what a resume need not send."""
+    total = 0
+    with open(partial, "rb") as one, open(source, "rb") as two:
+        while piece := two.read(LEAF):
+            total += len(piece) if one.read(LEAF) == piece else 0
+    return total
 
 
-def partial_bytes(directory):
-    """At least so much of partials is taken up by the next run, if nobody was writing to it."""
+def partial_bytes(directory, by_size):
+    """So much of the partials is as in the source; they are told apart by their sizes."""
     staging = os.path.join(directory, STAGING)
     total = 0
     for name in os.listdir(staging) if os.path.isdir(staging) else []:
@@ -91,17 +80,9 @@ def partial_bytes(directory):
         if re.fullmatch(r"s\.[0-9a-f]{16}", name) and os.path.isdir(path):
             continue  # the scratch of small files; who comes next takes it away
         check(name.endswith(".part"), f"{name} in staging")
-        if os.path.getsize(path) >= KEPT_LEAST:
-            total += written_leaves(path) * LEAF
+        source = by_size.get(os.path.getsize(path))
+        total += equal_bytes(path, source) if source else 0
     return total
-
-
-def partial_sizes(directory):
-    """For the message of a failure: leaves that are written, of size."""
-    staging = os.path.join(directory, STAGING)
-    return [(written_leaves(path), os.path.getsize(path))
-            for path in (os.path.join(staging, name) for name in os.listdir(staging))
-            if path.endswith(".part")] if os.path.isdir(staging) else []
 
 
 def strike(scene, victim, copying):
@@ -134,7 +115,10 @@ class Run:
         self.destination = os.path.join(scene.local if pull else scene.root, "in", "tree")
         # the server has staging in its root, a client in the directory that it fills
         self.staged = os.path.dirname(self.destination) if pull else scene.root
-        self.size = sum(os.path.getsize(os.path.join(top, name)) for name in names)
+        sizes = {name: os.path.getsize(os.path.join(top, name)) for name in names}
+        self.size = sum(sizes.values())
+        self.by_size = {size: os.path.join(top, name) for name, size in sizes.items()
+                        if size > LEAF}
 
     def operands(self):
         into = os.path.dirname(self.destination)
@@ -152,19 +136,17 @@ class Run:
         done = self.scene.finish_copy(copying, 90)
         everybody_is_gone(self.scene, victim)
         proven(self.top, self.destination, self.names)
-        partial_bytes(self.staged)
+        partial_bytes(self.staged, self.by_size)
         return done.status == OK
 
     def last(self):
         """Undisturbed: through, and no more is sent than was lacking."""
-        there = proven(self.top, self.destination, self.names) + partial_bytes(self.staged)
-        sizes = partial_sizes(self.staged)
+        there = proven(self.top, self.destination, self.names) + partial_bytes(self.staged, self.by_size)
         done = self.scene.finish_copy(self.start(), 120).has(OK)
         sent = done.json["report"]["sender"]["stats"]["bytes"]
         lacking = self.size - there
         check(sent <= lacking * 1.05 + MIB,
-              f"{sent} bytes were sent, {lacking} of {self.size} were lacking; partials of "
-              f"{sizes}")
+              f"{sent} bytes were sent, {lacking} of {self.size} were lacking")
         check(proven(self.top, self.destination, self.names) == self.size, "it is not all there")
         self.scene.no_session()
         self.scene.no_staging(self.staged)
