@@ -6,6 +6,7 @@
 #include "move/plan.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 
 /* Of a path in a message; longer ones lose their beginning. */
@@ -242,6 +243,24 @@ int departure_leave(struct sender *sender, struct departure *departure)
 	return r;
 }
 
+/* A link that the receiver had. */
+static void list_link(struct session *session, const struct folder *folder,
+	const struct wire_member *member, const char *path)
+{
+	struct dirs *dirs = folder->tree->dirs;
+	uint64_t id = folder == folder->tree->root ? 0 : folder->id;
+	char target[PATH_MAX];
+	ssize_t length;
+	int dir;
+
+	if (dirs_get(dirs, id, &dir) < 0)
+		return;
+	length = sys_readlinkat(dir, member->name, target, sizeof(target));
+	dirs_put(dirs, id);
+	if (length > 0)
+		session_list_link(session, path, target, (size_t)length);
+}
+
 static void list_pack(struct session *session, const struct departure *departure)
 {
 	const struct pack *pack = departure->pack;
@@ -252,9 +271,13 @@ static void list_pack(struct session *session, const struct departure *departure
 	for (size_t i = 0; wire_pack_next(pack->table, pack->table_length, &at, &member); i++) {
 		bool came = pack->state[i] == MEMBER_WANTED;
 		bool there = pack->state[i] == 0 && departure->proof;
-		if (member.kind != MEMBER_FILE || (!came && !there))
-			continue; /* links are listed as they are read */
+		if (!came && !there)
+			continue;
 		folder_path(pack->folder[i], member.name, path, sizeof(path));
+		if (member.kind == MEMBER_LINK && there)
+			list_link(session, pack->folder[i], &member, path);
+		if (member.kind == MEMBER_LINK)
+			continue; /* one that came was listed as it was read */
 		session_list_member(
 			session, path, &member, came ? &pack->digest[i] : &departure->proof[i]);
 	}

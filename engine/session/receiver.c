@@ -674,15 +674,18 @@ static int place_member(struct receiver *receiver, struct arrival *arrival,
 	dirs_put(receiver->dirs, member->parent);
 	if (r < 0)
 		return err_set(err, err_of_destination(r), r, "look at destination", "cannot look");
-	same = member->kind == MEMBER_FILE &&
-	       may_be_same(session, &st, member->size, member->mtime_s, member->mtime_ns);
 	bool both_links = member->kind == MEMBER_LINK && S_ISLNK(st.st_mode);
+	same = member->kind == MEMBER_FILE
+		       ? may_be_same(session, &st, member->size, member->mtime_s, member->mtime_ns)
+		       : both_links && (uint64_t)st.st_size == member->size;
 	if ((!both_links || arrival->no_clobber) &&
 		check_member(&st, member, arrival->no_clobber, err) < 0)
 		return -EEXIST;
 	if (!same)
 		return MEMBER_WANTED;
-	return session->setup.existing == WIRE_EXISTING_TRUST ? 0 : MEMBER_ASKED;
+	if (session->setup.existing != WIRE_EXISTING_TRUST)
+		return MEMBER_ASKED;
+	return both_links ? MEMBER_WANTED : 0; /* the size of a link says too little */
 }
 
 /* Members that may be there: asks for their digests. 1: there are none. */

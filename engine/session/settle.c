@@ -13,6 +13,7 @@
 #include "store/digest.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #define PROOF_LEAVES ((size_t)8) /* digested by one call */
 
@@ -26,6 +27,20 @@ struct settler {
 
 /* ------------------------------ acknowledging ------------------------------------------ */
 
+/* Target of a link that has a member's name. Returns its length. */
+static ssize_t read_member_link(
+	struct receiver *receiver, const struct wire_member *member, char ret_target[PATH_MAX])
+{
+	int dir;
+	ssize_t r = dirs_get(receiver->dirs, member->parent, &dir);
+
+	if (r < 0)
+		return r;
+	r = sys_readlinkat(dir, member->name, ret_target, PATH_MAX);
+	dirs_put(receiver->dirs, member->parent);
+	return r;
+}
+
 static void list_pack(struct receiver *receiver, const struct arrival *arrival)
 {
 	const struct arriving_pack *pack = arrival->pack;
@@ -37,9 +52,17 @@ static void list_pack(struct receiver *receiver, const struct arrival *arrival)
 		uint8_t state = pack->state[i];
 		arriving_member(receiver, pack, i, &got);
 		bool came = state & MEMBER_WANTED, proved = state & MEMBER_ASKED && !came;
-		if (state & MEMBER_FAILED || member->kind != MEMBER_FILE || (!came && !proved))
+		if (state & MEMBER_FAILED || (!came && !proved))
 			continue;
 		receiver_path(receiver, member->parent, member->name, path, sizeof(path));
+		if (member->kind == MEMBER_LINK && proved) {
+			char target[PATH_MAX];
+			ssize_t length = read_member_link(receiver, member, target);
+			if (length > 0)
+				session_list_link(receiver->session, path, target, (size_t)length);
+		}
+		if (member->kind == MEMBER_LINK)
+			continue; /* one that came was listed as it came */
 		session_list_member(receiver->session, path, member,
 			came ? &pack->digest[i] : &arrival->proof->claimed[i]);
 	}
@@ -391,6 +414,16 @@ static int prove_file(struct settler *settler, struct arrival *arrival)
 	return arrival_send_need(receiver, arrival, 0);
 }
 
+static bool link_is_same(
+	struct receiver *receiver, const struct wire_member *member, const struct digest *claimed)
+{
+	char target[PATH_MAX];
+	ssize_t length = read_member_link(receiver, member, target);
+	struct digest mine = digest_of(target, length > 0 ? (size_t)length : 0);
+
+	return length == (ssize_t)member->size && digest_equal(&mine, claimed);
+}
+
 static int open_member(struct receiver *receiver, const struct wire_member *member)
 {
 	int dir, fd;
@@ -427,14 +460,16 @@ static int prove_member(struct settler *settler, struct arrival *arrival, size_t
 	int fd, r = 0;
 
 	arriving_member(receiver, pack, index, &got);
-	fd = open_member(receiver, member);
+	fd = member->kind == MEMBER_LINK ? -1 : open_member(receiver, member);
 	(void)pthread_mutex_lock(&session->lock);
 	bool failed = pack->state[index] & MEMBER_FAILED;
 	(void)pthread_mutex_unlock(&session->lock);
 	err_init(&error);
 	bool same = !failed && fd >= 0 &&
 		    member_is_same(settler, fd, member->size, &arrival->proof->claimed[index]);
-	if (same)
+	if (member->kind == MEMBER_LINK)
+		same = !failed && link_is_same(receiver, member, &arrival->proof->claimed[index]);
+	else if (same)
 		r = keep_attributes(
 			receiver, fd, member->mode, member->mtime_s, member->mtime_ns, &error);
 	sys_close(fd);
