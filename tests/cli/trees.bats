@@ -556,3 +556,27 @@ PY
   failed 14 ""
   [[ ! -e $T/root/new ]] || fail "it was made"
 }
+
+@test "a full disk in the middle of a tree: what arrived is complete, and with space it gets through" {
+  local name number
+  need_root
+  mount -t tmpfs -o size=12m none "$T/root" || skip "no tmpfs can be mounted"
+  mounts+=("$T/root")
+  serve
+  mkdir "$T/local/tree"
+  for number in {1..4}; do
+    random_file "$T/local/tree/large$number" 5000000
+  done
+  for number in {1..200}; do
+    random_file "$T/local/tree/$number" 9000
+  done
+  copy -r --json "$T/local/tree" "$url/"
+  is "$status" 3
+  is "$(json 'set(f["outcome"] for f in o["failures"])')" "{'NOSPACE'}"
+  for name in "$T"/root/tree/*; do
+    same "$T/local/tree/${name##*/}" "$name"
+  done
+  mount -o remount,size=100m "$T/root"
+  copies -r "$T/local/tree" "$url/"
+  same_tree "$T/local/tree" "$T/root/tree"
+}
