@@ -75,7 +75,7 @@ static const struct arg_option rows[] = {
 		.letter = 'n',
 		.kind = ARG_COUNT,
 		.argument = "N",
-		.help = "Number of data connections, at most 64.",
+		.help = "Number of data connections, at most 64; 1 unless given.",
 		ARG_AT(struct copy, options.streams),
 		.minimum = 1,
 		.maximum = 64 },

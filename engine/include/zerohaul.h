@@ -397,9 +397,9 @@ struct zh_report {
 	uint32_t durability; /* enum zh_durability that was kept */
 	uint32_t streams;
 	uint32_t resent_leaves;
-	uint32_t pad;
-	uint64_t bytes;      /* sum of the sizes of the files done */
-	uint64_t elapsed_ns; /* from run to the last acknowledgement */
+	uint32_t streams_lost; /* data connections that broke before the end */
+	uint64_t bytes;        /* sum of the sizes of the files done */
+	uint64_t elapsed_ns;   /* from run to the last acknowledgement */
 	struct zh_side_report sender;
 	struct zh_side_report receiver;
 	struct zh_plan send_plan; /* of the largest file this side planned; strategy "" if none */

@@ -417,6 +417,16 @@ struct arrival *arrival_claim(struct receiver *receiver, const struct frame *dat
 	return fits ? arrival : NULL;
 }
 
+void arrival_unclaim(struct receiver *receiver, struct arrival *arrival, const struct frame *data)
+{
+	struct session *session = receiver->session;
+
+	(void)pthread_mutex_lock(&session->lock);
+	for (uint64_t i = 0; i < leaf_count(data->length); i++)
+		arrival_set_had(arrival, data->offset / LEAF_BYTES + i, false);
+	(void)pthread_mutex_unlock(&session->lock);
+}
+
 void arrival_release(
 	struct receiver *receiver, struct arrival *arrival, uint32_t frames, uint64_t leaves)
 {

@@ -116,7 +116,6 @@ struct receiver {
 	struct asked *asked; /* what may be in the place, when this side has asked for it */
 	uint64_t asked_count;
 	bool asks;
-	_Atomic uint64_t lost_ns; /* when the first data connection was closed, 0: none */
 };
 
 /* By id; NULL: not announced, or long gone. Locked. */
@@ -170,6 +169,8 @@ int arrival_send_need(struct receiver *receiver, struct arrival *arrival, uint8_
  * *ret_store false: the file has failed and the bytes are to be thrown away.
  */
 struct arrival *arrival_claim(struct receiver *receiver, const struct frame *data, bool *ret_store);
+/* The frame did not come whole: its leaves are lacking again. Its user stays. */
+void arrival_unclaim(struct receiver *receiver, struct arrival *arrival, const struct frame *data);
 void arrival_set_had(struct arrival *arrival, uint64_t leaf, bool had); /* locked */
 bool arrival_has(const struct arrival *arrival, uint64_t leaf);         /* locked */
 /*
@@ -204,6 +205,7 @@ int settler_start(struct receiver *receiver) must_check;
 void settler_stop(struct receiver *receiver);
 
 /* session_role_ops.stream of a receiver: one data connection. receive_stream.c */
-int receive_stream(struct session *session, struct link *link, struct channel *channel);
+int receive_stream(struct session *session, struct session_stream *stream, struct link *link,
+	struct channel *channel);
 
 #endif

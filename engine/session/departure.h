@@ -11,6 +11,7 @@
 #define ZH_SESSION_DEPARTURE_H
 
 #include "session/holes.h"
+#include "session/lane.h"
 #include "session/schedule.h"
 #include "session/sender.h"
 #include "session/session.h"
@@ -88,6 +89,7 @@ struct sender {
 	pthread_t announcer;
 	bool announcing;
 	struct schedule schedule;
+	struct lane lane[LIMIT_STREAMS]; /* by index of the data connection */
 	struct departure
 		*window[DEPARTURES]; /* by id; settled ones stay until the place is needed */
 	uint64_t next_id;
@@ -158,6 +160,12 @@ void folder_path(const struct folder *folder, const char *name, char *ret_path, 
 int announce_start(struct sender *sender) must_check;
 void announce_free(struct sender *sender);
 /* session_role_ops.stream of a sender. */
-int send_stream(struct session *session, struct link *link, struct channel *channel);
+int send_stream(struct session *session, struct session_stream *stream, struct link *link,
+	struct channel *channel);
+/*
+ * Nobody sends on this lane any more, and the receiver has said what it got: the rest of what was
+ * sent goes back to the schedule, and out of the account of its departure. 0 or -ENOMEM. Locked.
+ */
+int sender_repeat(struct sender *sender, struct lane *lane) must_check;
 
 #endif

@@ -27,6 +27,7 @@ static const struct zh_limit limit_rows[] = {
 	{ "ping-after", "ms", "of silence on the control connection", LIMIT_PING_MS },
 	{ "idle-time", "ms", "of silence before the peer counts as gone", LIMIT_IDLE_MS },
 	{ "stall-time", "ms", "without a byte moved while the peer owes some", LIMIT_STALL_MS },
+	{ "reopen-time", "ms", "without any data connection, after one was lost", LIMIT_REOPEN_MS },
 	{ "log-lines", "lines/s", "that strangers can cause in the log", LIMIT_LOG_LINES_PER_S },
 };
 

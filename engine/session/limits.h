@@ -27,6 +27,7 @@
 #define LIMIT_PING_MS         10000u
 #define LIMIT_IDLE_MS         30000u
 #define LIMIT_STALL_MS        60000u
+#define LIMIT_REOPEN_MS       30000u
 #define LIMIT_LOG_LINES_PER_S 10u
 
 #endif

@@ -16,9 +16,8 @@
 
 #include <errno.h>
 
-#define LOST_MS           LIMIT_PING_MS /* what else may come after a data connection was closed */
-#define OPEN_DIRECTORIES  256           /* descriptors that are kept open */
-#define KEPT_LEAST        (8 * MIB)     /* smaller partials are not worth taking up again */
+#define OPEN_DIRECTORIES  256                 /* descriptors that are kept open */
+#define KEPT_LEAST        (8 * MIB)           /* smaller partials are not worth taking up again */
 #define PROOF_LEAVES_MOST ((uint64_t)1 << 20) /* 16 bytes are kept for each */
 
 static const struct session_role_ops receiver_ops;
@@ -966,6 +965,8 @@ static int receiver_frame(struct session *session, const struct frame *frame)
 		    : frame->type == FRAME_PACK ? frame_pack(receiver, frame)
 						: frame_err(receiver, frame);
 		return r < 0 ? r : receiver_extend_credit(receiver);
+	case FRAME_LOST:
+		return session_heard_end(session, frame->id);
 	case FRAME_DIR:
 		return frame_dir(receiver, frame);
 	case FRAME_LEAVE:
@@ -1001,20 +1002,18 @@ static bool receiver_settled(struct session *session)
 	return settled;
 }
 
-/*
- * The sender decides when a session is over. It closes its data connections when every file is
- * settled; one that was cut between two frames looks the same, but then files stay open.
- */
+/* The sender decides when a session is over. */
 static int receiver_pump(struct session *session)
 {
-	const struct receiver *receiver = session->role_state;
-	uint64_t lost_ns = atomic_load(&receiver->lost_ns);
+	(void)session;
+	return 0;
+}
 
-	if (lost_ns == 0 || clock_now_ns() - lost_ns < (uint64_t)LOST_MS * NS_PER_MS ||
-		receiver_settled(session))
-		return 0;
-	return session_failf(session, ZH_NET, 0, "data connection",
-		"a data connection was closed before every file had arrived");
+static int receiver_tell_end(struct session *session, uint32_t index, uint64_t frames)
+{
+	struct frame got = { .type = FRAME_GOT, .flags = GOT_LAST, .id = index, .offset = frames };
+
+	return session_send(session, &got, NULL);
 }
 
 static void receiver_wake(struct session *session)
@@ -1026,6 +1025,7 @@ static const struct session_role_ops receiver_ops = {
 	.frame = receiver_frame,
 	.pump = receiver_pump,
 	.stream = receive_stream,
+	.tell_end = receiver_tell_end,
 	.wake = receiver_wake,
 	.settled = receiver_settled,
 	.finish = receiver_finish,

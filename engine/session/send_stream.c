@@ -12,16 +12,19 @@
 
 #include <errno.h>
 
-#define DATA_BYTES (8 * MIB) /* of one DATA frame; a leaf's multiple */
-#define LOOK_MS    1000      /* how often a stream without work looks at its connection */
+#define DATA_BYTES (LANE_LEAVES * LEAF_BYTES) /* of one DATA frame */
+#define LOOK_MS    1000 /* how often a stream without work looks at its connection */
 
 struct stream_work {
 	struct sender *sender;
 	struct link *link;
 	struct channel *channel;
+	struct lane *lane;
+	uint64_t number; /* on the lane, of the piece in hand */
+	bool broke;
 	struct digester digester;
 	struct leaf_run run;
-	struct digest digest[DATA_BYTES / LEAF_BYTES];
+	struct digest digest[LANE_LEAVES];
 	uint64_t file_id;     /* that the channel is turned to */
 	struct buffer buffer; /* of packs */
 };
@@ -53,33 +56,54 @@ static void wait_for_work(struct sender *sender)
 	(void)pthread_cond_timedwait(&sender->work, &sender->session->lock, &deadline);
 }
 
-/* Waits for work. NULL: there will be none. */
-static struct departure *take_work(
-	struct stream_work *work, struct schedule_work *ret_piece, bool *ret_proving)
+/* The next piece, noted as sent on this connection if it is to be sent. Locked. */
+static int next_piece(struct stream_work *work, struct schedule_work *ret_piece,
+	struct departure **ret_departure, bool *ret_proving)
+{
+	struct sender *sender = work->sender;
+	int r = lane_reserve(work->lane);
+
+	if (r < 0)
+		return r;
+	if (!schedule_next(&sender->schedule, DATA_BYTES, ret_piece))
+		return -EAGAIN;
+	*ret_departure = departure_find(sender, ret_piece->id);
+	(*ret_departure)->frames++;
+	*ret_proving = (*ret_departure)->state == DEPARTURE_PROVING;
+	if (!*ret_proving)
+		work->number = lane_push(work->lane, ret_piece);
+	return 0;
+}
+
+/* Waits for work. 0; 1: there is none for this connection; or it has failed the session. */
+static int take_work(struct stream_work *work, struct schedule_work *ret_piece,
+	struct departure **ret_departure, bool *ret_proving)
 {
 	struct sender *sender = work->sender;
 	struct session *session = sender->session;
-	struct departure *departure = NULL;
 	uint64_t start = clock_now_ns();
-	bool lost = false, was_quiet = true;
+	bool lost = false, was_quiet = true, over;
+	int r = -EAGAIN;
 
 	(void)pthread_mutex_lock(&session->lock);
-	while (!session->aborted && !session->finishing && !departure && !lost) {
-		if (schedule_next(&sender->schedule, DATA_BYTES, ret_piece)) {
-			departure = departure_find(sender, ret_piece->id);
-			departure->frames++;
-			*ret_proving = departure->state == DEPARTURE_PROVING;
-		} else {
-			wait_for_work(sender);
-			lost = connection_is_lost(work, &was_quiet);
-		}
+	for (;;) {
+		over = session->aborted || session->finishing;
+		if (over || lost || work->lane->ended)
+			break;
+		r = next_piece(work, ret_piece, ret_departure, ret_proving);
+		if (r != -EAGAIN)
+			break;
+		wait_for_work(sender);
+		lost = connection_is_lost(work, &was_quiet);
 	}
-	lost = lost && !session->aborted && !session->finishing;
 	(void)pthread_mutex_unlock(&session->lock);
-	if (lost)
-		(void)session_fail_link(session, -ECONNRESET, "data connection");
 	channel_note_idle(work->channel, clock_now_ns() - start);
-	return departure;
+	if (r == -ENOMEM)
+		return session_failf(session, ZH_INTERNAL, r, "data connection", "no memory");
+	work->broke = r < 0 && !over;
+	if (work->broke)
+		return session_stream_broke(session, -ECONNRESET);
+	return r < 0 ? 1 : 0;
 }
 
 static int send_sum(struct stream_work *work, const struct schedule_work *piece, size_t digests,
@@ -259,6 +283,7 @@ static int gather_pack(struct stream_work *work, struct departure *departure)
 	return r;
 }
 
+/* Returns an error of the connection, or -ECANCELED. */
 static int send_pack(struct stream_work *work, struct departure *departure,
 	const struct schedule_work *piece, size_t *ret_digests)
 {
@@ -287,7 +312,7 @@ static int send_pack(struct stream_work *work, struct departure *departure,
 		work->channel->stats.bytes += piece->extent.length;
 		r = send_sum(work, piece, *ret_digests, ZH_OK);
 	}
-	return r < 0 ? session_fail_link(session, r, "data connection") : 0;
+	return r;
 }
 
 /* ------------------------------ proofs ------------------------------------------------- */
@@ -391,6 +416,12 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 	(void)pthread_mutex_lock(&session->lock);
 	departure->frames--;
 	departure->unsent -= piece->extent.length;
+	struct sent *sent = lane_find(work->lane, work->number);
+	if (sent) {
+		sent->counted = true;
+		sent->digests = (uint32_t)digests;
+		memcpy(sent->digest, work->digest, digests * sizeof(*work->digest));
+	}
 	for (size_t i = 0; i < digests; i++)
 		leaf_sum_add(
 			&departure->sum, piece->extent.offset / LEAF_BYTES + i, &work->digest[i]);
@@ -409,39 +440,106 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 	return due ? departure_send_end(sender, departure) : 0;
 }
 
-/* One piece of work, whatever it is. Fails the session or returns 0. */
+/* The connection broke under a piece, which stays on the lane until it is sent again. */
+static int abandon_piece(struct stream_work *work, struct departure *departure, int error)
+{
+	struct session *session = work->sender->session;
+	bool settled;
+	int r = session_stream_broke(session, error);
+
+	if (r < 0)
+		return r;
+	work->broke = true;
+	(void)pthread_mutex_lock(&session->lock);
+	departure->frames--;
+	settled = departure_is_settled(departure);
+	departure_shed(departure);
+	(void)pthread_mutex_unlock(&session->lock);
+	return settled && departure_leave(work->sender, departure) < 0 ? -ECANCELED : 1;
+}
+
+/* One piece of work, whatever it is. 0, 1: the connection broke, or it has failed the session. */
 static int do_piece(
 	struct stream_work *work, struct departure *departure, const struct schedule_work *piece)
 {
-	struct session *session = work->sender->session;
 	struct zh_error source_error;
 	size_t digests = 0;
 	int r;
 
 	err_init(&source_error);
-	if (departure->pack) {
-		r = send_pack(work, departure, piece, &digests);
-	} else {
-		r = send_piece(work, departure, piece, &digests, &source_error);
-		if (r < 0)
-			(void)session_fail_link(session, r, "data connection");
+	r = departure->pack ? send_pack(work, departure, piece, &digests)
+			    : send_piece(work, departure, piece, &digests, &source_error);
+	return r < 0 ? abandon_piece(work, departure, r)
+		     : finish_piece(work, departure, piece, digests, &source_error);
+}
+
+static void repeat_one(struct sender *sender, struct departure *departure, const struct sent *sent)
+{
+	if (!sent->counted)
+		return;
+	departure->unsent += sent->extent.length;
+	for (uint32_t i = 0; i < sent->digests; i++)
+		leaf_sum_remove(
+			&departure->sum, sent->extent.offset / LEAF_BYTES + i, &sent->digest[i]);
+	atomic_fetch_sub(&sender->session->bytes_moved, sent->extent.length);
+}
+
+int sender_repeat(struct sender *sender, struct lane *lane)
+{
+	int r = 0;
+
+	while (lane->count > 0 && r == 0) { /* the first shall be first again */
+		struct sent *sent = &lane->sent[lane->head + --lane->count];
+		struct departure *departure = departure_find(sender, sent->id);
+		if (!departure || departure_is_settled(departure))
+			continue;
+		repeat_one(sender, departure, sent);
+		r = schedule_add(&sender->schedule, sent->id, sent->extent, true);
 	}
-	return r < 0 ? -ECANCELED : finish_piece(work, departure, piece, digests, &source_error);
+	lane->first = 0;
+	(void)pthread_cond_broadcast(&sender->work);
+	return r;
 }
 
 static int stream_loop(struct stream_work *work)
 {
 	struct schedule_work piece;
-	struct departure *departure;
-	bool proving;
-	int r = 0;
+	struct departure *departure = NULL;
+	bool proving = false;
+	int r;
 
-	while (r == 0 && (departure = take_work(work, &piece, &proving)))
-		r = proving ? prove(work, departure, &piece) : do_piece(work, departure, &piece);
-	return r;
+	for (;;) {
+		r = take_work(work, &piece, &departure, &proving);
+		if (r == 0)
+			r = proving ? prove(work, departure, &piece)
+				    : do_piece(work, departure, &piece);
+		if (r != 0)
+			return r < 0 ? r : work->broke;
+	}
 }
 
-int send_stream(struct session *session, struct link *link, struct channel *channel)
+static void lane_opens(struct session *session, struct lane *lane)
+{
+	(void)pthread_mutex_lock(&session->lock);
+	lane_begin(lane);
+	(void)pthread_mutex_unlock(&session->lock);
+}
+
+static int lane_closes(struct sender *sender, struct lane *lane)
+{
+	struct session *session = sender->session;
+	int r = 0;
+
+	(void)pthread_mutex_lock(&session->lock);
+	lane->busy = false;
+	if (lane->ended)
+		r = sender_repeat(sender, lane);
+	(void)pthread_mutex_unlock(&session->lock);
+	return r < 0 ? session_failf(session, ZH_INTERNAL, r, "data connection", "no memory") : 0;
+}
+
+int send_stream(struct session *session, struct session_stream *stream, struct link *link,
+	struct channel *channel)
 {
 	struct stream_work *work = calloc(1, sizeof(*work));
 	int r = work ? 0 : -ENOMEM;
@@ -450,6 +548,8 @@ int send_stream(struct session *session, struct link *link, struct channel *chan
 		work->sender = session->role_state;
 		work->link = link;
 		work->channel = channel;
+		work->lane = &work->sender->lane[stream->index];
+		lane_opens(session, work->lane);
 		r = digester_init(&work->digester);
 		if (r == 0)
 			r = leaf_run_init(&work->run);
@@ -457,6 +557,8 @@ int send_stream(struct session *session, struct link *link, struct channel *chan
 			r = stream_loop(work);
 		else
 			r = session_failf(session, ZH_INTERNAL, r, "data connection", "no memory");
+		if (lane_closes(work->sender, work->lane) < 0)
+			r = -ECANCELED;
 		leaf_run_fini(&work->run);
 		digester_fini(&work->digester);
 		buffer_free(&work->buffer);

@@ -58,6 +58,8 @@ void sender_free(struct sender *sender)
 	announce_free(sender);
 	walk_rules_free(sender->rules);
 	schedule_fini(&sender->schedule);
+	for (size_t i = 0; i < LIMIT_STREAMS; i++)
+		lane_fini(&sender->lane[i]);
 	(void)pthread_cond_destroy(&sender->work);
 	(void)pthread_cond_destroy(&sender->room);
 	free(sender);
@@ -389,6 +391,35 @@ static int frame_err(struct sender *sender, const struct frame *frame)
 	return departure_fail(sender, departure, &error, false);
 }
 
+/* A data connection: how many of its DATA are complete, or that it is over. */
+static int frame_got(struct sender *sender, const struct frame *frame)
+{
+	struct session *session = sender->session;
+	struct lane *lane;
+	int r;
+
+	if (frame->id >= session->setup.streams)
+		return proto(session, "GOT for a data connection that cannot be");
+	if (session->state != SESSION_OPEN) /* nothing is lacking any more */
+		return 0;
+	lane = &sender->lane[frame->id];
+	(void)pthread_mutex_lock(&session->lock);
+	r = lane_confirm(lane, frame->offset);
+	if (r == 0 && frame->offset > 0)
+		session->stream[frame->id].progressed = true;
+	if (r == 0 && frame->flags & GOT_LAST) {
+		lane->ended = true;
+		r = lane->busy ? 0 : sender_repeat(sender, lane);
+		(void)pthread_cond_broadcast(&sender->work);
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	if (r == -ENOMEM)
+		return session_failf(session, ZH_INTERNAL, r, "GOT", "no memory");
+	if (r < 0)
+		return proto(session, "GOT of what was not sent");
+	return frame->flags & GOT_LAST ? session_heard_end(session, frame->id) : 0;
+}
+
 static int frame_credit(struct sender *sender, const struct frame *frame)
 {
 	(void)pthread_mutex_lock(&sender->session->lock);
@@ -405,6 +436,8 @@ static int sender_frame(struct session *session, const struct frame *frame)
 
 	if (frame->type == FRAME_CREDIT)
 		return frame_credit(sender, frame);
+	if (frame->type == FRAME_GOT)
+		return frame_got(sender, frame);
 	if (frame->type == FRAME_ERR)
 		return frame_err(sender, frame);
 	(void)pthread_mutex_lock(&session->lock);
@@ -452,10 +485,19 @@ static void sender_finish(struct session *session)
 	join_announcer(session->role_state); /* it has ended, or it ends with the session */
 }
 
+static int sender_tell_end(struct session *session, uint32_t index, uint64_t frames)
+{
+	struct frame lost = { .type = FRAME_LOST, .id = index };
+
+	(void)frames; /* the receiver knows */
+	return session_send(session, &lost, NULL);
+}
+
 static const struct session_role_ops sender_ops = {
 	.frame = sender_frame,
 	.pump = sender_pump,
 	.stream = send_stream,
+	.tell_end = sender_tell_end,
 	.wake = sender_wake,
 	.settled = sender_settled,
 	.finish = sender_finish,

@@ -36,9 +36,12 @@ int session_init(struct session *session, enum session_end end, int fd)
 	(void)pthread_mutex_init(&session->lock, NULL);
 	session->abort_fd = sys_eventfd();
 	session->nudge_fd = session->abort_fd < 0 ? session->abort_fd : sys_eventfd();
-	if (session->nudge_fd < 0) {
+	session->finish_fd = session->nudge_fd < 0 ? session->nudge_fd : sys_eventfd();
+	for (uint32_t i = 0; i < LIMIT_STREAMS; i++)
+		session->stream[i].live_fd = -1;
+	if (session->finish_fd < 0) {
 		sys_close(fd);
-		return session->nudge_fd;
+		return session->finish_fd;
 	}
 	r = link_init(&session->control, fd, session->abort_fd);
 	if (r < 0)
@@ -53,6 +56,7 @@ void session_fini(struct session *session)
 	link_fini(&session->control);
 	sys_close(session->abort_fd);
 	sys_close(session->nudge_fd);
+	sys_close(session->finish_fd);
 	auth_wipe(&session->handshake.secret, sizeof(session->handshake.secret));
 	free(session->failure);
 	(void)pthread_mutex_destroy(&session->send_lock);
@@ -62,6 +66,7 @@ void session_fini(struct session *session)
 static void session_wake_all(struct session *session)
 {
 	sys_eventfd_signal(session->abort_fd);
+	sys_eventfd_signal(session->finish_fd);
 	if (session->ops)
 		session->ops->wake(session);
 }
@@ -118,6 +123,7 @@ void session_cancel(struct session *session)
 {
 	atomic_store(&session->cancelled, true);
 	sys_eventfd_signal(session->abort_fd);
+	sys_eventfd_signal(session->finish_fd);
 }
 
 int session_send(struct session *session, const struct frame *frame, const void *payload)
@@ -338,130 +344,6 @@ int session_plan(struct session *session, int file, uint64_t size, struct zh_pla
 	return r;
 }
 
-/* ------------------------------ streams ------------------------------------------------ */
-
-static int stream_handshake(struct session_stream *stream, struct link *link, struct zh_error *err)
-{
-	const struct session *session = stream->session;
-	struct handshake handshake = {
-		.kind = HELLO_DATA,
-		.auth = session->handshake.auth,
-		.intent = session->handshake.intent,
-		.data_index = stream->index,
-		.secret = session->handshake.secret,
-	};
-	int r;
-
-	memcpy(handshake.session, session->handshake.session, sizeof(handshake.session));
-	r = stream->passed ? handshake_accept(link, &handshake, stream->hello.bytes,
-				     stream->hello.deadline_ns, err)
-			   : handshake_connect(link, &handshake, err);
-	auth_wipe(&handshake.secret, sizeof(handshake.secret));
-	return r;
-}
-
-static void stream_account(struct session *session, struct channel *channel)
-{
-	struct zh_stats stats;
-
-	channel_stats(channel, &stats);
-	(void)pthread_mutex_lock(&session->lock);
-	stats_add(&session->mine.stats, &stats);
-	(void)pthread_mutex_unlock(&session->lock);
-}
-
-static void *stream_main(void *argument)
-{
-	struct session_stream *stream = argument;
-	struct session *session = stream->session;
-	enum zh_side side = session->role == ROLE_SENDER ? ZH_SEND : ZH_RECEIVE;
-	struct link *link = malloc(sizeof(*link));
-	struct channel channel;
-	struct zh_error error;
-	bool proved = false;
-	int r;
-
-	err_init(&error);
-	if (!link) {
-		sys_close(stream->fd);
-		(void)session_failf(session, ZH_INTERNAL, ENOMEM, "data connection", "no memory");
-		return NULL;
-	}
-	r = link_init(link, stream->fd, session->abort_fd);
-	if (r < 0)
-		(void)err_set(&error, ZH_INTERNAL, r, "data connection", "cannot be set up");
-	if (r == 0)
-		r = stream_handshake(stream, link, &error);
-	if (r == 0) {
-		proved = true;
-		atomic_fetch_add(&session->streams_proved, 1);
-		r = sock_apply(link->fd, &session->sock, &error);
-	}
-	if (r < 0 && stream->passed && !proved) {
-		/* Whoever knows the number of a session cannot end it by that. */
-		session_log(session, "a data connection was closed: %s", error.text);
-		atomic_store(&stream->refused, true);
-	} else if (r < 0) {
-		(void)session_fail(session, &error);
-	} else {
-		channel_open(&channel, side, link->fd, session->abort_fd, (int)LIMIT_STALL_MS);
-		channel.nagle = (enum zh_nagle)session->sock.nagle;
-		IGNORE(session->ops->stream(
-			session, link, &channel)); /* it has failed the session */
-		stream_account(session, &channel);
-		channel_close(&channel);
-	}
-	link_fini(link);
-	free(link);
-	return NULL;
-}
-
-int session_add_stream(
-	struct session *session, int fd, uint32_t index, const struct passed_hello *hello)
-{
-	struct session_stream *stream;
-	int r;
-
-	stream = &session->stream[min_u64(index, LIMIT_STREAMS - 1)];
-	if (stream->started && atomic_load(&stream->refused)) {
-		(void)pthread_join(stream->thread, NULL);
-		stream->started = false;
-		session->stream_count--;
-	}
-	if (index >= session->setup.streams || stream->started) {
-		sys_close(fd);
-		return -EINVAL;
-	}
-	atomic_store(&stream->refused, false);
-	stream->session = session;
-	stream->fd = fd;
-	stream->index = index;
-	stream->passed = hello != NULL;
-	if (hello)
-		stream->hello = *hello;
-	r = pthread_create(&stream->thread, NULL, stream_main, stream);
-	if (r != 0) {
-		sys_close(fd);
-		return session_failf(session, ZH_INTERNAL, r, "data connection", "no thread");
-	}
-	stream->started = true;
-	session->stream_count++;
-	return 0;
-}
-
-void session_join_streams(struct session *session)
-{
-	(void)pthread_mutex_lock(&session->lock);
-	session->finishing = true;
-	(void)pthread_mutex_unlock(&session->lock);
-	session->ops->wake(session);
-	for (uint32_t i = 0; i < LIMIT_STREAMS; i++)
-		if (session->stream[i].started) {
-			(void)pthread_join(session->stream[i].thread, NULL);
-			session->stream[i].started = false;
-		}
-}
-
 /* ------------------------------ control thread ----------------------------------------- */
 
 static int frame_ping(struct session *session, const struct frame *frame)
@@ -558,11 +440,12 @@ static int receive_one(struct session *session, struct frame *ret_frame, int ext
 		{ .fd = extra_fd, .events = POLLIN },
 		{ .fd = session->nudge_fd, .events = POLLIN },
 	};
+	int wait_ms = streams_wait_ms(session);
 	uint64_t nudges;
 	int r;
 
 	/* What came while this thread was busy has been heard in time. */
-	r = sys_poll(set, ARRAY_LEN(set), silent_ms >= LIMIT_IDLE_MS ? 0 : (int)LIMIT_PING_MS);
+	r = sys_poll(set, ARRAY_LEN(set), silent_ms >= LIMIT_IDLE_MS ? 0 : wait_ms);
 	if (r < 0)
 		return r == -EINTR ? -EAGAIN : r;
 	if (silent_ms >= LIMIT_IDLE_MS && !set[0].revents && !set[1].revents)
@@ -578,6 +461,8 @@ static int receive_one(struct session *session, struct frame *ret_frame, int ext
 		if (!set[0].revents)
 			return -EAGAIN;
 	}
+	if (r == 0 && wait_ms < (int)LIMIT_PING_MS && silent_ms < LIMIT_PING_MS)
+		return -EAGAIN;
 	if (r == 0) {
 		struct frame ping = { .type = FRAME_PING };
 		r = session_send(session, &ping, NULL);
@@ -599,6 +484,8 @@ static int control_loop(struct session *session, int extra_fd,
 	atomic_store(&session->heard_ns, clock_now_ns());
 	while (!(said_bye && heard_bye)) {
 		r = said_bye ? 0 : session->ops->pump(session);
+		if (r == 0 && !said_bye)
+			r = streams_tend(session);
 		if (r < 0)
 			return r;
 		if (r == 1 || (heard_bye && !said_bye)) {
@@ -628,8 +515,7 @@ int session_run(struct session *session, int extra_fd,
 	int r = control_loop(session, extra_fd, on_extra);
 
 	if (r < 0 && session->control.mac_out) {
-		/* The peer hears why, unless it told us. A broken data connection it hears of, too.
-		 */
+		/* The peer hears why, unless it told us. */
 		if (!session->error.at_peer)
 			IGNORE(session_send_err(session, 0, 0, &session->error));
 	}

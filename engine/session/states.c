@@ -12,12 +12,12 @@
 _Static_assert(FRAME_TYPE_END <= 32, "a row is 32 bits");
 
 #define PLACING   (LIVENESS | F(BYE))
-#define TO_SENDER (LIVENESS | F(BYE) | F(NEED) | F(NAK) | F(ACK) | F(CREDIT))
+#define TO_SENDER (LIVENESS | F(BYE) | F(NEED) | F(NAK) | F(ACK) | F(CREDIT) | F(GOT))
 /* What can be under way to a sender that says BYE: about files that it has just given up, too. */
-#define SENDER_CLOSING (LIVENESS | F(BYE) | F(NEED) | F(NAK) | F(CREDIT))
+#define SENDER_CLOSING (LIVENESS | F(BYE) | F(NEED) | F(NAK) | F(CREDIT) | F(GOT))
 #define TO_RECEIVER                                                                               \
 	(LIVENESS | F(BYE) | F(DIR) | F(LEAVE) | F(FILE) | F(PACK) | F(MAP) | F(ATTR) | F(LEAF) | \
-		F(END))
+		F(END) | F(LOST))
 
 static const uint32_t session_rows[END_COUNT][ROLE_COUNT][SESSION_STATE_COUNT] = {
 	[END_CLIENT] = {

@@ -569,9 +569,18 @@ static int wait_for_proofs(struct session *session, uint32_t opened)
 	int r = -ETIMEDOUT;
 
 	while (r == -ETIMEDOUT &&
-		opened - atomic_load(&session->streams_proved) >= STREAMS_UNPROVED_MOST)
+		opened - atomic_load(&session->streams_greeted) >= STREAMS_UNPROVED_MOST)
 		r = sock_wait(session->abort_fd, 0, session->abort_fd, 1);
 	return r == -ETIMEDOUT ? 0 : r;
+}
+
+/* session.reach: one more, after one was lost. */
+static int reach(void *context, int *ret_fd, struct zh_error *err)
+{
+	const struct zh_transfer *transfer = context;
+
+	return sock_connect(transfer->host, transfer->options.port, &transfer->session.sock,
+		transfer->session.finish_fd, (int)CONNECT_MS_DEFAULT, ret_fd, err);
 }
 
 static int open_streams(struct zh_transfer *transfer)
@@ -580,6 +589,8 @@ static int open_streams(struct zh_transfer *transfer)
 	struct zh_error error;
 
 	err_init(&error);
+	session->reach = reach;
+	session->reach_context = transfer;
 	for (uint32_t i = 0; i < session->setup.streams; i++) {
 		int fd;
 		int r = sock_connect(transfer->host, transfer->options.port, &session->sock,
@@ -630,6 +641,7 @@ static void make_report(struct zh_transfer *transfer)
 	report->files_done = atomic_load(&session->files_done);
 	report->files_failed = atomic_load(&session->files_failed);
 	report->streams = session->stream_count;
+	report->streams_lost = session->streams_lost;
 	report->resent_leaves = atomic_load(&session->resent_leaves);
 	report->files_skipped = atomic_load(&session->files_skipped);
 	report->directories = atomic_load(&session->dirs_known);

@@ -260,6 +260,8 @@ static const struct frame_rule frame_rules[FRAME_TYPE_END] = {
 	[FRAME_ATTR] = { "ATTR", BETWEEN(WIRE_ATTR_BYTES_MIN, FRAME_PAYLOAD_CAP),
 		.flags = ATTR_DIRECTORY, .id = ID_GIVEN },
 	[FRAME_RULE] = { "RULE", BETWEEN(1, WIRE_RULE_BYTES_MAX), .flags = RULE_EXCLUDE },
+	[FRAME_GOT] = { "GOT", FIXED(0), .flags = GOT_LAST, .id = ID_ANY, .offset = OFFSET_ANY },
+	[FRAME_LOST] = { "LOST", FIXED(0), .id = ID_ANY },
 };
 
 static bool length_is_legal(const struct frame_rule *rule, const struct frame *frame)

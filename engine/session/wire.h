@@ -100,6 +100,8 @@ enum frame_type {
 	FRAME_LEAVE, /* everything in a directory is settled */
 	FRAME_ATTR,  /* owner and extended attributes; follows a FILE, comes before a LEAVE */
 	FRAME_RULE,  /* client -> server: what a pull leaves out or takes */
+	FRAME_GOT,   /* how many DATA of a data connection are complete */
+	FRAME_LOST,  /* a data connection is over at the sender */
 	FRAME_TYPE_END,
 };
 
@@ -117,6 +119,7 @@ enum {
 	ERR_DIRECTORY = 1u << 0,  /* the id is a directory's */
 	ATTR_DIRECTORY = 1u << 0, /* the id is a directory's */
 	RULE_EXCLUDE = 1u << 0,
+	GOT_LAST = 1u << 0, /* the connection is over at the receiver: there will be no more */
 };
 
 struct frame {

@@ -731,10 +731,11 @@ static void in_each_state_only_the_frames_of_the_table_are_taken(void **state)
 		{ HELLO_PUSH, IN_PLACING, F(WANT) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 		{ HELLO_PULL, IN_PLACING,
 			F(WANT) | F(CREDIT) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
-		{ HELLO_PUSH, IN_OPEN, F(FILE) | F(END) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
+		{ HELLO_PUSH, IN_OPEN,
+			F(FILE) | F(END) | F(LOST) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 		{ HELLO_PULL, IN_OPEN,
-			F(NEED) | F(NAK) | F(ACK) | F(CREDIT) | F(ERR) | F(PING) | F(PONG) |
-				F(BYE) },
+			F(NEED) | F(NAK) | F(ACK) | F(CREDIT) | F(GOT) | F(ERR) | F(PING) |
+				F(PONG) | F(BYE) },
 	};
 	struct host host;
 
@@ -1958,6 +1959,23 @@ static void a_data_connection_left_open_after_bye_is_not_waited_for_for_ever(voi
 	end_well(&host, 0);
 }
 
+/* The server gives a session up for its data connections, though its client lives. */
+static void ends_for_its_data(uint64_t start)
+{
+	for (;;) {
+		int r = peer_get(&control, (int)LIMIT_REOPEN_MS + 5000);
+		assert_int_equal(r, 0);
+		if (control.frame.type == FRAME_ERR)
+			break;
+		assert_true(peer_put_least(&control, FRAME_PING, 1));
+		(void)poll(NULL, 0, 50);
+	}
+	assert_int_equal(control.frame.id, 0);
+	assert_int_equal(get_le16(control.payload), ZH_NET);
+	assert_in_range(now_ms() - start, LIMIT_REOPEN_MS - 1000, LIMIT_REOPEN_MS + 3000);
+	peer_close(&control);
+}
+
 /* Cut between two frames, where the stream is in step and nobody sends. */
 static void a_data_connection_that_is_gone_does_not_leave_a_session_hanging(void **state)
 {
@@ -1971,17 +1989,62 @@ static void a_data_connection_that_is_gone_does_not_leave_a_session_hanging(void
 	assert_true(peer_put_end(&control, 1, &large_file, &root));
 	peer_close(&data);
 	start = now_ms();
-	for (;;) { /* a live client all the while */
-		int r = peer_get(&control, 25000);
-		assert_int_equal(r, 0);
-		if (control.frame.type == FRAME_ERR)
-			break;
-		assert_true(peer_put_least(&control, FRAME_PING, 1));
-		(void)poll(NULL, 0, 50);
-	}
-	assert_int_equal(control.frame.id, 0);
-	assert_int_equal(get_le16(control.payload), ZH_NET);
-	assert_true(now_ms() - start < 2 * LIMIT_PING_MS + 2000);
+	expect(&control, FRAME_GOT, 0);
+	assert_int_equal(control.frame.flags, GOT_LAST);
+	assert_int_equal(control.frame.offset, 1);
+	ends_for_its_data(start);
+	end_well(&host, 0);
+}
+
+/* In the middle of a frame: its leaves are lacking again, and come by the next connection. */
+static void a_data_connection_is_replaced_when_both_sides_know(void **state)
+{
+	struct digest root = content_root(large_file.size, 5);
+	struct peer early;
+	struct host host;
+
+	begin(&host, state, 0);
+	begin_push(&host, &large_file);
+	send_leaf(&data, 1, 0, large_file.size);
+	assert_true(peer_put_data(&data, 1, LEAF_BYTES, LEAF_BYTES, 5)); /* without its SUM */
+	assert_true(peer_put_end(&control, 1, &large_file, &root));
+	peer_close(&data);
+	expect(&control, FRAME_GOT, 0);
+	assert_int_equal(control.frame.flags, GOT_LAST);
+	assert_int_equal(control.frame.offset, 1);
+	assert_int_equal(host_attach(&host, &control, HELLO_PUSH, 0, &early), PEER_CLOSED);
+	peer_close(&early);
+	assert_true(peer_put(&control, (struct head){ .type = FRAME_LOST }, NULL, 0));
+	assert_true(peer_put_least(&control, FRAME_PING, 1)); /* LOST has been read before */
+	do
+		assert_int_equal(peer_get(&control, PEER_WAIT_MS), 0);
+	while (control.frame.type != FRAME_PONG);
+	assert_int_equal(host_attach(&host, &control, HELLO_PUSH, 0, &data), 0);
+	for (uint64_t leaf = 1; leaf < leaf_count(large_file.size); leaf++)
+		send_leaf(&data, 1, leaf, large_file.size);
+	expect(&control, FRAME_ACK, 1);
+	peer_close(&data);
+	say_goodbye(&control);
+	end_well(&host, 1);
+}
+
+static void the_end_of_a_data_connection_is_answered_once(void **state)
+{
+	struct host host;
+
+	begin(&host, state, 0);
+	begin_push(&host, &large_file);
+	assert_true(peer_put(&control, (struct head){ .type = FRAME_LOST }, NULL, 0));
+	assert_true(peer_wait_closed(&data, PEER_WAIT_MS) >= 0);
+	expect(&control, FRAME_GOT, 0);
+	assert_int_equal(control.frame.flags, GOT_LAST);
+	assert_true(peer_put_least(&control, FRAME_PING, 1));
+	assert_int_equal(peer_get(&control, PEER_WAIT_MS), 0);
+	assert_int_equal(control.frame.type, FRAME_PONG);
+	peer_close(&data);
+	/* and of one that cannot be */
+	assert_true(peer_put(&control, (struct head){ .type = FRAME_LOST, .id = 64 }, NULL, 0));
+	ends_with(&control, ZH_PROTO);
 	end_well(&host, 0);
 }
 
@@ -2264,10 +2327,79 @@ static void a_receiver_that_goes_away_does_not_leave_a_sender_hanging(void **sta
 	begin_pull(&host);
 	put_need(1, &all, 1);
 	assert_int_equal(take_piece(), 0);
+	expect(&control, FRAME_END, 1);
 	peer_close(&data); /* while the control connection lives and nothing is left to send */
 	start = now_ms();
-	ends_with(&control, ZH_NET);
-	assert_true(now_ms() - start < 6000);
+	expect(&control, FRAME_LOST, 0);
+	ends_for_its_data(start);
+	end_well(&host, 1);
+}
+
+static void put_got(uint64_t index, uint64_t frames, uint8_t flags)
+{
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_GOT, .flags = flags, .id = index, .offset = frames },
+		NULL, 0));
+}
+
+static void what_a_lost_data_connection_carried_is_sent_again(void **state)
+{
+	struct digest root = content_root(large_file.size, 5);
+	struct zh_extent all = { 0, large_file.size };
+	struct host host;
+
+	begin(&host, state, 0);
+	random_file(host.arena->root, "served", large_file.size, 5);
+	begin_pull(&host);
+	put_need(1, &all, 1);
+	assert_int_equal(take_piece(), 0);
+	expect(&control, FRAME_END, 1);
+	for (unsigned again = 0; again < 2; again++) {
+		put_got(0, 0, GOT_LAST); /* the piece has not come */
+		expect(&control, FRAME_LOST, 0);
+		peer_close(&data);
+		assert_int_equal(host_attach(&host, &control, HELLO_PULL, 0, &data), 0);
+		assert_int_equal(take_piece(), 0);
+	}
+	put_got(0, 1, 0); /* and now it has: nothing is left to be sent again */
+	put_got(0, 1, GOT_LAST);
+	expect(&control, FRAME_LOST, 0);
+	peer_close(&data);
+	assert_int_equal(host_attach(&host, &control, HELLO_PULL, 0, &data), 0);
+	put_ack(1, &root, 0);
+	assert_true(peer_wait_closed(&data, PEER_WAIT_MS) >= 0);
+	expect(&control, FRAME_BYE, 0);
+	assert_true(peer_put_bye(&control));
+	peer_close(&control);
+	peer_close(&data);
+	end_well(&host, 1);
+}
+
+static void more_than_was_sent_cannot_have_come(void **state)
+{
+	static const struct {
+		uint64_t index, frames;
+	} rows[] = { { 0, 2 }, { 0, UINT64_MAX }, { 1, 1 }, { 64, 0 }, { UINT64_MAX, 0 } };
+	struct zh_extent all = { 0, large_file.size };
+	struct host host;
+
+	begin(&host, state, 0);
+	random_file(host.arena->root, "served", large_file.size, 5);
+	for (size_t i = 0; i < 2 * ARRAY_LEN(rows); i++) {
+		begin_pull(&host);
+		put_need(1, &all, 1);
+		assert_int_equal(take_piece(), 0);
+		put_got(rows[i / 2].index, rows[i / 2].frames, i % 2 ? GOT_LAST : 0);
+		ends_with(&control, ZH_PROTO);
+		peer_close(&data);
+	}
+	begin_pull(&host);
+	put_need(1, &all, 1);
+	assert_int_equal(take_piece(), 0);
+	put_got(0, 1, 0);
+	put_got(0, 0, 0); /* it went back */
+	ends_with(&control, ZH_PROTO);
+	peer_close(&data);
 	end_well(&host, 1);
 }
 
@@ -2363,6 +2495,8 @@ int main(void)
 		ARENA_TEST(a_bye_before_the_files_are_settled_is_an_error),
 		ARENA_TEST(a_data_connection_left_open_after_bye_is_not_waited_for_for_ever),
 		ARENA_TEST(a_data_connection_that_is_gone_does_not_leave_a_session_hanging),
+		ARENA_TEST(a_data_connection_is_replaced_when_both_sides_know),
+		ARENA_TEST(the_end_of_a_data_connection_is_answered_once),
 		ARENA_TEST(whoever_vanishes_leaves_nothing_behind),
 		ARENA_TEST(an_acknowledged_file_stays_when_the_client_vanishes),
 		ARENA_TEST(what_a_tree_may_not_say_ends_the_session),
@@ -2378,6 +2512,8 @@ int main(void)
 		ARENA_TEST(a_nak_for_what_was_not_sent_ends_the_session),
 		ARENA_TEST(an_ack_is_taken_after_end_with_the_same_root_only),
 		ARENA_TEST(a_receiver_that_goes_away_does_not_leave_a_sender_hanging),
+		ARENA_TEST(what_a_lost_data_connection_carried_is_sent_again),
+		ARENA_TEST(more_than_was_sent_cannot_have_come),
 		ARENA_TEST(a_file_may_be_given_up_while_its_end_is_sent),
 	};
 

@@ -125,9 +125,10 @@ static struct result end_within(struct arena *arena, struct victim *victim, int 
 	return result;
 }
 
-static void fails_with(struct arena *arena, struct victim *victim, enum zh_outcome outcome)
+static void fails_within(
+	struct arena *arena, struct victim *victim, enum zh_outcome outcome, int wait_ms)
 {
-	struct result result = end_within(arena, victim, SOON_MS);
+	struct result result = end_within(arena, victim, wait_ms);
 
 	if (result.outcome != (int)outcome)
 		print_message("# %s: %s: %s\n", zh_outcome_name(result.outcome), result.error.stage,
@@ -135,6 +136,11 @@ static void fails_with(struct arena *arena, struct victim *victim, enum zh_outco
 	assert_int_equal(result.outcome, outcome);
 	assert_int_equal(result.files_done, 0);
 	assert_int_equal(entry_count(arena->root, "."), 0);
+}
+
+static void fails_with(struct arena *arena, struct victim *victim, enum zh_outcome outcome)
+{
+	fails_within(arena, victim, outcome, SOON_MS);
 }
 
 /* ------------------------------ as far as the rules go --------------------------------- */
@@ -433,9 +439,9 @@ static void in_each_state_only_the_frames_of_the_table_are_taken(void **state)
 		{ ZH_PUSH, false, F(PLACE) | F(CREDIT) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 		{ ZH_PULL, false, F(PLACE) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 		{ ZH_PUSH, true,
-			F(NEED) | F(NAK) | F(ACK) | F(CREDIT) | F(ERR) | F(PING) | F(PONG) |
-				F(BYE) },
-		{ ZH_PULL, true, F(FILE) | F(END) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
+			F(NEED) | F(NAK) | F(ACK) | F(CREDIT) | F(GOT) | F(ERR) | F(PING) |
+				F(PONG) | F(BYE) },
+		{ ZH_PULL, true, F(FILE) | F(END) | F(LOST) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 	};
 	struct arena *arena = arena_of(state);
 
@@ -718,7 +724,8 @@ static void a_data_connection_that_is_gone_ends_the_session(void **state)
 	struct victim victim = push_to_end(arena);
 
 	peer_close(&data); /* all was sent, and nobody will ever acknowledge it */
-	fails_with(arena, &victim, ZH_NET);
+	take(&control, FRAME_LOST);
+	fails_within(arena, &victim, ZH_NET, (int)LIMIT_REOPEN_MS + SOON_MS);
 }
 
 /* ------------------------------ to a receiver ------------------------------------------ */

@@ -355,6 +355,8 @@ static const struct head_row {
 	{ 20, "LEAVE", 16, 16, 1, 0, '1', '0' },
 	{ 21, "ATTR", 12, 65536, 1, 1, '1', '0' },
 	{ 22, "RULE", 1, 4096, 1, 1, '0', '0' },
+	{ 23, "GOT", 0, 0, 1, 1, '*', '*' },
+	{ 24, "LOST", 0, 0, 1, 0, '*', '0' },
 };
 
 static int parse_parts(unsigned type, unsigned flags, uint32_t length, uint64_t id, uint64_t offset)
@@ -448,7 +450,7 @@ static void head_refuses_unknown_types_and_reserved_bits(void **state)
 
 	(void)state;
 	for (unsigned type = 0; type < 256; type++)
-		if (type == 0 || type > 22) {
+		if (type == 0 || type > 24) {
 			assert_int_equal(parse_parts(type, 0, 0, 0, 0), -EPROTO);
 			assert_int_equal(parse_parts(type, 0, 0, 1, 0), -EPROTO);
 			assert_string_equal(wire_name(type), "unknown");

@@ -199,6 +199,7 @@ json_t *json_of_report(const struct zh_report *report)
 		report->elapsed_ns ? json_real((double)report->bytes / 1e9 / seconds)
 				   : json_null());
 	set_u64(out, "streams", report->streams);
+	set_u64(out, "streams_lost", report->streams_lost);
 	set_u64(out, "resent_leaves", report->resent_leaves);
 	set(out, "verified", json_boolean(report->verified));
 	set_text(out, "durability", durability_name(report->durability));

@@ -95,6 +95,9 @@ void report_print(const struct zh_report *report)
 		report->files_done, report->files_done == 1 ? "" : "s",
 		size_text(report->bytes).text, report->bytes, seconds, gb_per_s, report->streams,
 		report->streams == 1 ? "" : "s");
+	if (report->streams_lost)
+		add(&out, "%" PRIu32 " data connection%s lost. ", report->streams_lost,
+			report->streams_lost == 1 ? " was" : "s were");
 	add_tree(&out, report);
 	if (report->files_failed)
 		add(&out, "%" PRIu32 " file%s failed. ", report->files_failed,
