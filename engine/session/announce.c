@@ -174,7 +174,11 @@ static int send_file(struct sender *sender, const struct departure *departure)
 	atomic_fetch_add(
 		&session->bytes_known, holes_data_bytes(&departure->holes, departure->source.size));
 	r = session_send(session, &frame, bytes);
-	return r == 0 && departure->holes.sparse ? send_map(sender, departure) : r;
+	if (r == 0 && departure->holes.sparse)
+		r = send_map(sender, departure);
+	return r < 0 ? r
+		     : send_owner(sender, departure->id, 0, departure->source.uid,
+			       departure->source.gid);
 }
 
 /* Finds holes, if there may be any that are worth it. What cannot be told is data. */
@@ -437,6 +441,8 @@ static struct folder *enter_folder(struct announcing *announcing, uint64_t id, c
 	folder->mtime_s = entry->mtime_s;
 	folder->mtime_ns = entry->mtime_ns;
 	folder->mode = entry->mode;
+	folder->uid = entry->uid;
+	folder->gid = entry->gid;
 	(void)pthread_mutex_lock(&session->lock);
 	folder->parent = announcing->current;
 	if (folder->parent)
@@ -613,6 +619,8 @@ static int announce_tree(
 		.mtime_s = st->st_mtim.tv_sec,
 		.mtime_ns = (uint32_t)st->st_mtim.tv_nsec,
 		.mode = st->st_mode & 07777,
+		.uid = st->st_uid,
+		.gid = st->st_gid,
 	};
 	struct folder *root;
 	int r = 0;

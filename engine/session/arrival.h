@@ -44,7 +44,7 @@ struct proof {
 	uint64_t awaited;       /* not yet told */
 };
 
-enum job_kind { JOB_NONE, JOB_COMMIT, JOB_PROVE, JOB_LEAVE };
+enum job_kind { JOB_NONE, JOB_COMMIT, JOB_PROVE, JOB_LEAVE, JOB_OWNER };
 
 /* For the settling thread, in the order in which they come. */
 struct job {
@@ -52,11 +52,13 @@ struct job {
 	struct job *next;
 };
 
-/* A directory that is complete: gets its mode and times. */
+/* A directory that is complete: gets its owner, then its mode and times. */
 struct leave {
 	struct job job;
 	uint64_t id;
 	struct wire_leave attributes;
+	uint32_t uid; /* JOB_OWNER */
+	uint32_t gid;
 };
 
 struct arrival {
@@ -75,6 +77,9 @@ struct arrival {
 	int64_t mtime_s;
 	uint32_t mtime_ns;
 	uint32_t mode;
+	bool set_owner;
+	uint32_t uid;
+	uint32_t gid;
 	bool no_clobber;
 	bool discard;         /* measured, not stored */
 	struct holes holes;   /* of one file; sparse with extent NULL: MAP is to come */

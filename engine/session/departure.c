@@ -118,6 +118,19 @@ void folders_free(struct sender *sender)
 	}
 }
 
+int send_owner(struct sender *sender, uint64_t id, uint8_t flags, uint32_t uid, uint32_t gid)
+{
+	uint8_t bytes[WIRE_ATTR_BYTES_MIN];
+	struct frame frame = { .type = FRAME_ATTR, .flags = flags, .id = id };
+	int length = wire_build_attr_head(uid, gid, bytes, sizeof(bytes));
+
+	if (!(sender->session->setup.tree & TREE_OWNER))
+		return 0;
+	CHECK(length > 0);
+	frame.length = (uint32_t)length;
+	return session_send(sender->session, &frame, bytes);
+}
+
 static int send_leave(struct sender *sender, const struct folder *folder)
 {
 	uint8_t bytes[WIRE_LEAVE_BYTES];
@@ -128,10 +141,11 @@ static int send_leave(struct sender *sender, const struct folder *folder)
 	};
 	struct frame frame = { .type = FRAME_LEAVE, .id = folder->id };
 	int length = wire_build_leave(&leave, bytes, sizeof(bytes));
+	int r = send_owner(sender, folder->id, ATTR_DIRECTORY, folder->uid, folder->gid);
 
 	CHECK(length > 0);
 	frame.length = (uint32_t)length;
-	return session_send(sender->session, &frame, bytes);
+	return r < 0 ? r : session_send(sender->session, &frame, bytes);
 }
 
 /* Or one above it. Locked. */

@@ -39,6 +39,8 @@ struct folder {
 	int64_t mtime_s;
 	uint32_t mtime_ns;
 	uint32_t mode;
+	uint32_t uid;
+	uint32_t gid;
 	char *name;
 	struct folder *next; /* of all that are open */
 	struct folder *prev;
@@ -147,6 +149,8 @@ bool departure_leaves_no_cache(const struct session *session, const struct depar
 /* Lists it in the session's manifest, as it is acknowledged. Nobody else uses it meanwhile. */
 void departure_list(const struct sender *sender, const struct departure *departure);
 
+/* Tells the owner of a file, or of a directory, if owners are kept. */
+int send_owner(struct sender *sender, uint64_t id, uint8_t flags, uint32_t uid, uint32_t gid);
 /* One user less of a directory; the last one leaves it. NULL is fine. */
 int folder_release(struct sender *sender, struct folder *folder);
 /* It could not be made at the receiver, or one above it: nothing can be put into it. */

@@ -846,6 +846,53 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 	return fail_directory(receiver, frame->id, &dir, &error);
 }
 
+static int queue_owner(struct receiver *receiver, uint64_t id, const struct wire_attr *attr)
+{
+	struct session *session = receiver->session;
+	struct leave *owner;
+
+	if (id > receiver->last_dir)
+		return proto(session, "ATTR of a directory that was not announced");
+	if (discards(session))
+		return 0;
+	owner = calloc(1, sizeof(*owner));
+	if (!owner)
+		return session_failf(session, ZH_INTERNAL, ENOMEM, "ATTR", "no memory");
+	owner->id = id;
+	owner->uid = attr->uid;
+	owner->gid = attr->gid;
+	(void)pthread_mutex_lock(&session->lock);
+	receiver_queue(receiver, &owner->job, JOB_OWNER);
+	(void)pthread_mutex_unlock(&session->lock);
+	return 0;
+}
+
+/* The owner of a file, before its END, or of a directory, before its LEAVE. */
+static int frame_attr(struct receiver *receiver, const struct frame *frame)
+{
+	struct session *session = receiver->session;
+	struct arrival *arrival;
+	struct wire_attr attr;
+	bool right;
+
+	if (!(session->setup.tree & TREE_OWNER) ||
+		wire_parse_attr(session->control.payload, frame->length, &attr) < 0 ||
+		attr.count > 0)
+		return proto(session, "ATTR that was not agreed on");
+	if (frame->flags & ATTR_DIRECTORY)
+		return queue_owner(receiver, frame->id, &attr);
+	(void)pthread_mutex_lock(&session->lock);
+	arrival = arrival_find(receiver, frame->id);
+	right = arrival && !arrival->pack && !arrival->end_seen;
+	if (right) {
+		arrival->set_owner = true;
+		arrival->uid = attr.uid;
+		arrival->gid = attr.gid;
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	return right ? 0 : proto(session, "ATTR that does not belong to a file");
+}
+
 static int frame_leave(struct receiver *receiver, const struct frame *frame)
 {
 	struct session *session = receiver->session;
@@ -971,6 +1018,8 @@ static int receiver_frame(struct session *session, const struct frame *frame)
 		return frame_dir(receiver, frame);
 	case FRAME_LEAVE:
 		return frame_leave(receiver, frame);
+	case FRAME_ATTR:
+		return frame_attr(receiver, frame);
 	case FRAME_MAP:
 	case FRAME_LEAF:
 	case FRAME_END:

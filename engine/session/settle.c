@@ -150,6 +150,9 @@ static int commit_one(struct receiver *receiver, struct arrival *arrival, struct
 		.mtime_s = arrival->mtime_s,
 		.mtime_ns = arrival->mtime_ns,
 		.no_clobber = arrival->no_clobber,
+		.set_owner = arrival->set_owner,
+		.uid = arrival->uid,
+		.gid = arrival->gid,
 		.durability = (enum zh_durability)session->setup.durability,
 		.drop_cache = session->setup.cache == ZH_CACHE_DROP,
 	};
@@ -189,8 +192,23 @@ static int keep_attributes(struct receiver *receiver, int fd, uint32_t wanted, i
 	return 0;
 }
 
+static int keep_owner(int fd, uint32_t uid, uint32_t gid, struct zh_error *err)
+{
+	struct stat st;
+	int r = sys_fstat(fd, &st);
+
+	if (r == 0 && (st.st_uid != uid || st.st_gid != gid))
+		r = sys_fchownat(fd, "", uid, gid, AT_EMPTY_PATH);
+	return r < 0 ? err_set(err, err_of_destination(r), r, "set attributes",
+			       "the owner cannot be set")
+		     : 0;
+}
+
 static int keep_in_place(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
 {
+	if (arrival->set_owner &&
+		keep_owner(arrival->proof->fd, arrival->uid, arrival->gid, err) < 0)
+		return -EPERM;
 	return keep_attributes(receiver, arrival->proof->fd, arrival->mode, arrival->mtime_s,
 		arrival->mtime_ns, err);
 }
@@ -469,7 +487,9 @@ static int prove_member(struct settler *settler, struct arrival *arrival, size_t
 		    member_is_same(settler, fd, member->size, &arrival->proof->claimed[index]);
 	if (member->kind == MEMBER_LINK)
 		same = !failed && link_is_same(receiver, member, &arrival->proof->claimed[index]);
-	else if (same)
+	else if (same && pack->file[index].set_owner)
+		r = keep_owner(fd, member->uid, member->gid, &error);
+	if (same && r == 0 && member->kind == MEMBER_FILE)
 		r = keep_attributes(
 			receiver, fd, member->mode, member->mtime_s, member->mtime_ns, &error);
 	sys_close(fd);
@@ -494,15 +514,42 @@ static int prove_pack(struct settler *settler, struct arrival *arrival)
 
 /* ------------------------------ directories -------------------------------------------- */
 
+static int tell_directory(struct receiver *receiver, uint64_t id, int r, const char *what)
+{
+	struct zh_error error;
+	char path[1024];
+
+	err_init(&error);
+	(void)err_set(&error, err_of_destination(r), r, "set attributes", "%s", what);
+	(void)dirs_path(receiver->dirs, id, path, sizeof(path));
+	session_file_failed(receiver->session, path, strlen(path), &error);
+	return session_send_dir_err(receiver->session, id, &error);
+}
+
+static int own_directory(struct receiver *receiver, const struct leave *owner)
+{
+	uint64_t device, inode;
+	int fd, r;
+
+	if (dirs_identity(receiver->dirs, owner->id, &device, &inode) < 0)
+		return 0; /* it could not be made, which has been told */
+	r = dirs_get(receiver->dirs, owner->id, &fd);
+	if (r == 0) {
+		r = sys_fchownat(fd, "", owner->uid, owner->gid, AT_EMPTY_PATH);
+		dirs_put(receiver->dirs, owner->id);
+	}
+	return r < 0 ? tell_directory(
+			       receiver, owner->id, r, "the owner of the directory cannot be set")
+		     : 0;
+}
+
 static int leave_directory(struct receiver *receiver, const struct leave *leave)
 {
 	struct timespec times[2] = {
 		{ .tv_nsec = UTIME_OMIT },
 		{ .tv_sec = leave->attributes.mtime_s, .tv_nsec = leave->attributes.mtime_ns },
 	};
-	struct zh_error error;
 	uint64_t device, inode;
-	char path[1024];
 	int fd, r;
 
 	if (dirs_identity(receiver->dirs, leave->id, &device, &inode) < 0)
@@ -516,15 +563,11 @@ static int leave_directory(struct receiver *receiver, const struct leave *leave)
 		dirs_put(receiver->dirs, leave->id);
 	}
 	atomic_store(&receiver->names_unsynced, true);
-	if (r < 0) {
-		err_init(&error);
-		(void)err_set(&error, err_of_destination(r), r, "set attributes",
-			"mode and times of the directory cannot be set");
-		(void)dirs_path(receiver->dirs, leave->id, path, sizeof(path));
-		session_file_failed(receiver->session, path, strlen(path), &error);
-	}
+	int told = r < 0 ? tell_directory(receiver, leave->id, r,
+				   "mode and times of the directory cannot be set")
+			 : 0;
 	dirs_forget(receiver->dirs, leave->id);
-	return r < 0 ? session_send_dir_err(receiver->session, leave->id, &error) : 0;
+	return told;
 }
 
 /* ------------------------------ the thread --------------------------------------------- */
@@ -536,8 +579,9 @@ static void do_job(struct settler *settler, struct job *job)
 	enum job_kind kind = job->kind;
 
 	job->kind = JOB_NONE;
-	if (kind == JOB_LEAVE) {
-		IGNORE(leave_directory(receiver, (struct leave *)job)); /* has failed the session */
+	if (kind == JOB_LEAVE || kind == JOB_OWNER) {
+		IGNORE(kind == JOB_LEAVE ? leave_directory(receiver, (struct leave *)job)
+					 : own_directory(receiver, (struct leave *)job));
 		free(job);
 		return;
 	}
@@ -553,7 +597,7 @@ static void do_job(struct settler *settler, struct job *job)
 
 static void drop_job(struct receiver *receiver, struct job *job)
 {
-	if (job->kind == JOB_LEAVE)
+	if (job->kind == JOB_LEAVE || job->kind == JOB_OWNER)
 		free(job);
 	else
 		arrival_release(receiver, (struct arrival *)job, 1, 0);

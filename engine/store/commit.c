@@ -37,7 +37,10 @@ static int set_attributes(const struct staging *staging, const struct partial *p
 
 	if (r < 0)
 		return r;
-	r = sys_fchmod(partial->fd, publish_mode(staging, commit->mode));
+	if (commit->set_owner)
+		r = sys_fchownat(partial->fd, "", commit->uid, commit->gid, AT_EMPTY_PATH);
+	if (r == 0)
+		r = sys_fchmod(partial->fd, publish_mode(staging, commit->mode));
 	if (r == 0)
 		r = sys_futimens(partial->fd, times);
 	if (r < 0)

@@ -112,6 +112,8 @@ static int source_take(struct source *source)
 	source->mode = st.st_mode & 07777;
 	source->device = st.st_dev;
 	source->inode = st.st_ino;
+	source->uid = st.st_uid;
+	source->gid = st.st_gid;
 	source->sparse = (uint64_t)st.st_blocks * 512 < source->size;
 	return 0;
 }

@@ -18,6 +18,8 @@ struct source {
 	uint32_t mode; /* 07777 at most */
 	uint64_t device;
 	uint64_t inode;
+	uint32_t uid;
+	uint32_t gid;
 	bool sparse; /* fewer blocks than its size needs */
 };
 
