@@ -23,7 +23,7 @@ from machine import MIB, TrialError, say
 
 ATTEMPTS = 3        # of one place in a round: the first and two more
 REPEATED = 0.25     # of a round at most: where it is never quiet more trials are no better
-TRIAL_SECONDS = 180
+TRIAL_SECONDS = 60
 CHECK_BYTES = 16 * MIB
 CANARY_BYTES = 64 * MIB
 STORED = {"tmpfs", "disk", "disk+fdatasync"}
