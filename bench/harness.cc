@@ -6,8 +6,8 @@
  * Iterations and repetitions are fixed, so that each repetition is one call of a fixed amount of
  * work. Then a minimal warm-up time would end the program (1.7): warming up is the set-up's. Time
  * is manual, because that of the calling thread says nothing about a transfer. No rate is left for
- * the library to make of it by CPU time, and no counter is a division by 0, which it would write as
- * NaN into JSON.
+ * the library to make of it by CPU time. No counter is a division by 0, and none is always 0: the
+ * library divides the spread of repetitions by their mean, and would write NaN into JSON.
  */
 #include "harness.h"
 
@@ -43,8 +43,9 @@ void report(benchmark::State &state, const zh_gb_result &sum)
 	state.counters["syscalls_per_GB"] = static_cast<double>(sum.syscalls) / gigabytes;
 	state.counters["switches_per_GB"] = static_cast<double>(sum.switches) / gigabytes;
 	state.counters["segments_per_GB"] = static_cast<double>(sum.segments) / gigabytes;
-	state.counters["zc_copied_pct"] =
-		static_cast<double>(sum.zc_copied_bytes) * 100 / static_cast<double>(sum.bytes);
+	if (sum.zc_copied_bytes > 0)
+		state.counters["zc_copied_pct"] = static_cast<double>(sum.zc_copied_bytes) * 100 /
+						  static_cast<double>(sum.bytes);
 }
 
 /* All iterations of one repetition at one point. After an error there is no number. */

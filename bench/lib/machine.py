@@ -469,18 +469,24 @@ def file_system_of(path):
     return kind
 
 
-def memory_directory(stack, needed_bytes):
+def memory_directory(stack, needed_bytes, name=None):
     """A directory on tmpfs with that much room, or None."""
     if not os.path.isdir("/dev/shm") or file_system_of("/dev/shm") != "tmpfs":
         return None
     if shutil.disk_usage("/dev/shm").free < needed_bytes:
         return None
-    return temporary_directory(stack, "/dev/shm")
+    return temporary_directory(stack, "/dev/shm", name)
 
 
-def temporary_directory(stack, parent):
-    """Others may look into it: some peers serve as nobody."""
-    path = tempfile.mkdtemp(prefix="zerohaul-bench.", dir=parent)
+def temporary_directory(stack, parent, name=None):
+    """
+    Others may look into it: some peers serve as nobody. By a name it is the one that a run of that name
+    has left behind when it was killed.
+    """
+    path = os.path.join(parent, f"zerohaul-bench.{name}")
+    if name is None:
+        path = tempfile.mkdtemp(prefix="zerohaul-bench.", dir=parent)
+    os.makedirs(path, exist_ok=True)
     stack.callback(shutil.rmtree, path, ignore_errors=True)
     os.chmod(path, 0o755)
     return path
