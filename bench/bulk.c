@@ -141,6 +141,7 @@ static int receive_into_nothing(struct bench_side *side)
 		left -= r > 0 ? (uint64_t)r : 0;
 	}
 	side->account.bytes += side->length - left;
+	side->received_s = bench_now() - side->start;
 	free(buffer);
 	return r < 0 ? (int)r : 0;
 }

@@ -7,7 +7,7 @@
 
 #include <sys/types.h>
 
-#define BENCH_PATIENCE_MS 20000 /* a peer that is silent for so long has failed */
+#define BENCH_PATIENCE_MS 120000 /* a peer that is silent for so long has failed */
 
 struct bench_side {
 	const struct bench_cell *cell;

@@ -241,7 +241,8 @@ class Run:
             if place.order not in done:
                 done[place.order] = [self.make_trial(block, number, place, 1)]
                 self.progress(block, number, place.cell)
-        self.repeat_noisy(block, number, order, done)
+        if self.plan["for_inference"]:
+            self.repeat_noisy(block, number, order, done)
 
     def repeat_noisy(self, block, number, order, done):
         most = max(1, int(len(order) * REPEATED))
