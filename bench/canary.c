@@ -69,21 +69,29 @@ static double read_rate(const char *path, char *buffer)
 	return rate;
 }
 
-int main(int argc, char **argv)
+static int report(const char *path, char *from, char *to)
 {
-	char *from = malloc(COPY_BYTES), *to = malloc(COPY_BYTES);
-	double rate;
+	double rate = read_rate(path, from);
 
-	if (argc != 2 || !from || !to) {
-		fputs("usage: canary FILE\n", stderr);
-		return 2;
-	}
-	rate = read_rate(argv[1], from);
 	if (rate < 0) {
-		fprintf(stderr, "canary: %s: 64 MiB cannot be read\n", argv[1]);
+		fprintf(stderr, "canary: %s: 64 MiB cannot be read\n", path);
 		return 1;
 	}
 	printf("{\"memcpy_Bps\":%.0f,\"getppid_ns\":%.2f,\"pread_Bps\":%.0f}\n",
 		memcpy_rate(from, to), call_ns(), rate);
 	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	char *from = malloc(COPY_BYTES), *to = malloc(COPY_BYTES);
+	int status = 2;
+
+	if (argc == 2 && from && to)
+		status = report(argv[1], from, to);
+	else
+		fputs("usage: canary FILE\n", stderr);
+	free(from);
+	free(to);
+	return status;
 }
