@@ -70,12 +70,13 @@ def signals_end_the_run():
 
 
 def build():
-    """A release of this tree in build/bench; returns its directory."""
+    """A release of this tree in build/bench, as far as it is needed; returns its directory."""
     directory = os.path.join(TOP, "build", "bench")
     if not os.path.exists(os.path.join(directory, "build.ninja")):
         subprocess.run(["meson", "setup", directory, TOP, "--buildtype=release", "-Dtests=false"],
                        check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["ninja", "-C", directory], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["ninja", "-C", directory, "bench/trial", "bench/canary", "tools/zerohaul"], check=True,
+                   stdout=subprocess.DEVNULL)
     return directory
 
 
@@ -469,18 +470,24 @@ def file_system_of(path):
     return kind
 
 
-def memory_directory(stack, needed_bytes):
+def memory_directory(stack, needed_bytes, name=None):
     """A directory on tmpfs with that much room, or None."""
     if not os.path.isdir("/dev/shm") or file_system_of("/dev/shm") != "tmpfs":
         return None
     if shutil.disk_usage("/dev/shm").free < needed_bytes:
         return None
-    return temporary_directory(stack, "/dev/shm")
+    return temporary_directory(stack, "/dev/shm", name)
 
 
-def temporary_directory(stack, parent):
-    """Others may look into it: some peers serve as nobody."""
-    path = tempfile.mkdtemp(prefix="zerohaul-bench.", dir=parent)
+def temporary_directory(stack, parent, name=None):
+    """
+    Others may look into it: some peers serve as nobody. By a name it is the one that a run of that name
+    has left behind when it was killed.
+    """
+    path = os.path.join(parent, f"zerohaul-bench.{name}")
+    if name is None:
+        path = tempfile.mkdtemp(prefix="zerohaul-bench.", dir=parent)
+    os.makedirs(path, exist_ok=True)
     stack.callback(shutil.rmtree, path, ignore_errors=True)
     os.chmod(path, 0o755)
     return path
@@ -593,6 +600,18 @@ def two_cpus():
     """One for each side, or the same one twice."""
     cpus = sorted(os.sched_getaffinity(0))
     return {"sender": cpus[0], "receiver": cpus[1 % len(cpus)]}
+
+
+def run_trial(words, seconds):
+    """What the program trial says, also of a trial that failed."""
+    try:
+        done = subprocess.run(words, capture_output=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise TrialError(f"trial did not end within {seconds:.0f} s") from None
+    if done.returncode not in (0, 1):
+        said = done.stderr.decode(errors="replace").strip()
+        raise TrialError(f"trial ended with {done.returncode}: {said[-200:]}")
+    return json_of(done.stdout, "trial")
 
 
 def json_of(process_output, what):
