@@ -8,6 +8,7 @@ back: every context here undoes itself, also after an error or Ctrl-C.
 import contextlib
 import ctypes
 import fcntl
+import filecmp
 import json
 import mmap
 import os
@@ -34,6 +35,10 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 class TrialError(Exception):
     """One trial gave no figure; the text says why."""
+
+
+class NotHere(TrialError):
+    """What was asked for cannot be had on this machine."""
 
 
 class WrongFile(TrialError):
@@ -230,14 +235,27 @@ class Accounts:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
 
-    def used(self, side):
-        """CPU seconds so far."""
+    def counter_file(self, side):
+        """Where the kernel counts this side; only if there is a counter."""
+        return os.path.join(self.directory[side], self.counter)
+
+    def used(self, side, counter_file=None):
+        """CPU seconds so far, or those of a copy of the counter's file that was made before."""
         if not self.counter:
             return self.waited[side]
-        text = read_text(os.path.join(self.directory[side], self.counter))
+        text = read_text(counter_file or self.counter_file(side))
         if self.counter == "cpuacct.usage":
             return int(text) * 1e-9
         return int(dict(line.split() for line in text.splitlines())["usage_usec"]) * 1e-6
+
+
+def last_line(log):
+    """What a program said last, as the end of a message; empty if there is nothing."""
+    try:
+        lines = [line for line in read_text(log).splitlines() if line.strip()]
+    except (OSError, TypeError):
+        return ""
+    return ": " + lines[-1][:200] if lines else ""
 
 
 class Process:
@@ -295,11 +313,7 @@ class Process:
             raise TrialError(f"{self.name} ended with {status}{self.last_words()}")
 
     def last_words(self):
-        try:
-            lines = [line for line in read_text(self.log).splitlines() if line.strip()]
-        except (OSError, TypeError):
-            return ""
-        return ": " + lines[-1][:200] if lines else ""
+        return last_line(self.log)
 
     def stop(self):
         """Asks it to end, and ends it when it does not listen. Its session holds nobody else."""
@@ -350,6 +364,27 @@ def make_file(path, size, generator):
         file.flush()
         os.fsync(file.fileno())
     os.chmod(path, 0o644)
+
+
+def make_tree(path, files, size, generator):
+    """A directory of that many files of that size, a hundred in each directory of it; none equals another."""
+    for number in range(files):
+        directory = os.path.join(path, f"{number // 100:04}")
+        if number % 100 == 0:
+            os.makedirs(directory)
+        with open(os.path.join(directory, f"{number:06}"), "wb") as file:
+            file.write(generator.randbytes(size))
+    for directory, _, _ in os.walk(path):
+        os.chmod(directory, 0o755)
+    sync_file_system(path)
+
+
+def files_of(path):
+    """The file, or all files of the directory, as paths relative to it."""
+    if not os.path.isdir(path):
+        return [""]
+    return [os.path.relpath(os.path.join(directory, name), path)
+            for directory, _, names in os.walk(path) for name in names]
 
 
 class _Range(ctypes.Structure):
@@ -450,7 +485,11 @@ def sync_file_system(directory):
 
 
 def same(one, other):
-    """Whether two files have the same bytes."""
+    """Whether two files have the same bytes, or two directories the same files with the same bytes."""
+    if os.path.isdir(one):
+        names = files_of(one)
+        return set(names) == set(files_of(other)) and all(
+            filecmp.cmp(os.path.join(one, name), os.path.join(other, name), shallow=False) for name in names)
     if not os.path.isfile(other):
         return False
     return subprocess.run(["cmp", "-s", one, other], check=False).returncode == 0
@@ -484,10 +523,11 @@ def temporary_directory(stack, parent, name=None):
     Others may look into it: some peers serve as nobody. By a name it is the one that a run of that name
     has left behind when it was killed.
     """
-    path = os.path.join(parent, f"zerohaul-bench.{name}")
     if name is None:
-        path = tempfile.mkdtemp(prefix="zerohaul-bench.", dir=parent)
-    os.makedirs(path, exist_ok=True)
+        path = tempfile.mkdtemp(prefix=f"zerohaul-bench.{os.getpid()}.", dir=parent)
+    else:
+        path = os.path.join(parent, f"zerohaul-bench.{name}")
+        os.makedirs(path, exist_ok=True)
     stack.callback(shutil.rmtree, path, ignore_errors=True)
     os.chmod(path, 0o755)
     return path
@@ -594,6 +634,29 @@ def describe(congestion, accounts):
         "cpu_time_by": accounts.method,
         "max_open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     }
+
+
+def cpu_seconds():
+    """What all CPUs together did since the start of the system, by the tick."""
+    words = read_text("/proc/stat").split("\n", 1)[0].split()[1:9]
+    tick = os.sysconf("SC_CLK_TCK")
+    user, nice, system, idle, iowait, interrupt, softirq, steal = (int(word) / tick for word in words)
+    return {"user_s": user + nice, "sys_s": system, "softirq_s": interrupt + softirq, "steal_s": steal,
+            "idle_s": idle + iowait}
+
+
+def cpu_seconds_since(before):
+    return {name: max(0.0, after - before[name]) for name, after in cpu_seconds().items()}
+
+
+def busy(seconds):
+    """(others_pct, steal_pct): of all CPUs, while this program does nothing."""
+    before = cpu_seconds()
+    time.sleep(seconds)
+    spent = cpu_seconds_since(before)
+    everything = sum(spent.values()) or 1.0
+    others = spent["user_s"] + spent["sys_s"] + spent["softirq_s"]
+    return 100 * others / everything, 100 * spent["steal_s"] / everything
 
 
 def two_cpus():

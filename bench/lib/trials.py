@@ -9,6 +9,7 @@ import subprocess
 
 import machine
 import peers
+import transfer
 from machine import KIB, MIB, TrialError
 
 # The plain loop gets its best chance: the best of these is what it is compared with.
@@ -140,10 +141,10 @@ class Scene:
     # ------------------------------------------------------------------ whole commands
 
     def to_disk(self, peer, sync):
-        return peers.run(peer, self.source, self.base, self.accounts, self.cpus, sync)
+        return transfer.run(peer, self.source, self.base, self.accounts, self.cpus, sync)
 
     def to_memory(self, peer):
-        return peers.run(peer, self.source, self.memory, self.accounts, self.cpus)
+        return transfer.run(peer, self.source, self.memory, self.accounts, self.cpus)
 
 
 def remove(path):
@@ -164,12 +165,12 @@ def cells(scene, rivals):
         for name, huge in FIO_WRITES.items():
             made[name] = lambda h=huge: scene.fio_write(h)
     for name in (FULL, UNVERIFIED):
-        us = peers.zerohaul(scene.command, name, OURS[name])
+        us = peers.zerohaul(scene.command, name, ["--streams=1", *OURS[name]])
         made[name] = lambda p=us: scene.to_disk(p, sync=False)
     for peer in rivals:
         made[peer_cell(peer, "disk")] = lambda p=peer: scene.to_disk(p, sync=True)
     if scene.memory:
-        us = peers.zerohaul(scene.command, TO_MEMORY, OURS[TO_MEMORY])
+        us = peers.zerohaul(scene.command, TO_MEMORY, ["--streams=1", *OURS[TO_MEMORY]])
         made[TO_MEMORY] = lambda p=us: scene.to_memory(p)
         for peer in rivals:
             made[peer_cell(peer, "tmpfs")] = lambda p=peer: scene.to_memory(p)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-import cases
+import tap
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 VERDICT = re.compile(r"^(held|MISSED) +[0-9.]+ +[0-9.]+\.\.[0-9.]+ +[<>]= [0-9.]+ +([\w-]+): ", re.M)
@@ -50,7 +50,7 @@ def ends_with_a_line_for_each_bound():
 
 
 def main():
-    return cases.run([lists_its_bounds, refuses_a_name_that_is_none, ends_with_a_line_for_each_bound])
+    return tap.run([lists_its_bounds, refuses_a_name_that_is_none, ends_with_a_line_for_each_bound])
 
 
 if __name__ == "__main__":
