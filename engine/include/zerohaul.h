@@ -177,11 +177,12 @@ ZH_API const char *zh_call_name(size_t index);
 
 enum {
 	ZH_NO_FALLBACK = 1u << 0, /* fail rather than demote to another strategy */
+	ZH_NO_CORK = 1u << 1,     /* with ZH_NAGLE_DEFAULT: as the socket is, never corked */
 };
 
 struct zh_options {
 	uint32_t size;
-	uint32_t flags;
+	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_NO_CORK */
 	const char *strategy; /* NULL: the plan chooses */
 	uint32_t chunk_bytes; /* 0: the plan chooses; what one call moves */
 	uint32_t depth;       /* 0: the plan chooses; operations in flight */
