@@ -168,7 +168,7 @@ def same_thing_fails(effects):
     apart = [one for one in effects if one is not None and excludes_one(one)]
     by = max((max(math.log(one.low), -math.log(one.high)) for one in apart), default=0)
     if by > math.log1p(LEAST_EFFECT):
-        return f"an interval is {math.expm1(by):.1%} away from 1"
+        return f"an interval is {100 * math.expm1(by):.1f} % away from 1"
     if len(apart) >= 2:
         return f"{len(apart)} of {len(effects)} intervals exclude 1"
     return None
