@@ -595,6 +595,18 @@ def two_cpus():
     return {"sender": cpus[0], "receiver": cpus[1 % len(cpus)]}
 
 
+def run_trial(words, seconds):
+    """What the program trial says, also of a trial that failed."""
+    try:
+        done = subprocess.run(words, capture_output=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise TrialError(f"trial did not end within {seconds:.0f} s") from None
+    if done.returncode not in (0, 1):
+        said = done.stderr.decode(errors="replace").strip()
+        raise TrialError(f"trial ended with {done.returncode}: {said[-200:]}")
+    return json_of(done.stdout, "trial")
+
+
 def json_of(process_output, what):
     try:
         return json.loads(process_output)
