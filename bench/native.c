@@ -4,6 +4,7 @@
 #include "record.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 
 int main(int argc, char **argv)
 {
@@ -18,6 +19,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	(void)signal(SIGPIPE, SIG_IGN);
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody waits for a trial whose run has gone */
 	r = bench_open(&cell, &link, error);
 	if (r == 0)
 		r = bench_trial(link, &result, error);

@@ -198,3 +198,32 @@ void record_result(FILE *file, const struct bench_cell *cell, const struct bench
 	record_zerocopy(file, cell, result);
 	record_latency(file, &result->latency);
 }
+
+static const char *size_name(uint64_t bytes, char ret_text[static 24])
+{
+	static const char units[] = { 0, 'K', 'M', 'G' };
+	int unit = 0;
+
+	while (unit < 3 && bytes && bytes % 1024 == 0) {
+		bytes /= 1024;
+		unit++;
+	}
+	(void)snprintf(ret_text, 24, "%" PRIu64 "%.1s", bytes, unit ? &units[unit] : "");
+	return ret_text;
+}
+
+void record_cell(FILE *file, const struct bench_cell *cell)
+{
+	char buffer[24], size[24];
+
+	fprintf(file, "\"cell\":{\"id\":\"%s/%s/file_bytes=%s\",\"kind\":\"bulk\",", cell->strategy,
+		size_name(cell->buffer, buffer), size_name(cell->file_bytes, size));
+	fprintf(file,
+		"\"strategy\":\"%s\",\"receive\":\"discard\",\"buffer\":%u,\"nagle\":\"auto\","
+		"\"mss\":null,\"file_bytes\":%" PRIu64 ",\"files\":%" PRIu64 ",\"streams\":%u,"
+		"\"sndbuf\":null,\"rcvbuf\":null,\"notsent_lowat\":null,\"cc\":\"%s\","
+		"\"cache\":\"warm\",\"sink\":\"discard\",\"path\":\"lo\",\"framing\":null,"
+		"\"window\":null,\"depth\":null},",
+		cell->strategy, cell->buffer, cell->file_bytes, cell->files, cell->streams,
+		cell->congestion);
+}

@@ -13,4 +13,7 @@ void record_text(FILE *file, const char *text);
 void record_result(FILE *file, const struct bench_cell *cell, const struct bench_result *result,
 	int error, const char *why);
 
+/* "cell":{...} of a bulk cell that stores nothing. */
+void record_cell(FILE *file, const struct bench_cell *cell);
+
 #endif

@@ -53,6 +53,7 @@ struct bench_link {
 	int sock[STREAMS_MOST];
 	float *latency_us[STREAMS_MOST];
 	int cpu[2];
+	cpu_set_t before; /* the CPUs of the sender's process, given back at the end */
 	double connect_s;
 	uint64_t length;
 };
@@ -67,20 +68,18 @@ static int fail(char *ret_error, int error, const char *what)
 
 /* The first CPU of this process for the sender, the second one for the receiver, as far as there
  * are two. */
-static void choose_cpus(int ret_cpu[2])
+static void choose_cpus(const cpu_set_t *set, int ret_cpu[2])
 {
-	cpu_set_t set;
 	int found = 0;
 
 	ret_cpu[0] = ret_cpu[1] = 0;
-	if (sched_getaffinity(0, sizeof(set), &set) < 0)
-		return;
-	for (int cpu = 0; cpu < CPU_SETSIZE && found < 2; cpu++)
-		if (CPU_ISSET((size_t)cpu, &set)) {
-			ret_cpu[found++] = cpu;
-			if (found == 1)
-				ret_cpu[1] = cpu;
-		}
+	for (int cpu = 0; cpu < CPU_SETSIZE && found < 2; cpu++) {
+		if (!CPU_ISSET((size_t)cpu, set))
+			continue;
+		ret_cpu[1] = cpu;
+		if (found++ == 0)
+			ret_cpu[0] = cpu;
+	}
 }
 
 static void pin(int cpu)
@@ -533,7 +532,9 @@ int bench_open(const struct bench_cell *cell, struct bench_link **ret_link, benc
 	link->receiver = link->control = link->source = link->memory = -1;
 	for (uint32_t i = 0; i < STREAMS_MOST; i++)
 		link->sock[i] = -1;
-	choose_cpus(link->cpu);
+	CPU_ZERO(&link->before);
+	(void)sched_getaffinity(0, sizeof(link->before), &link->before);
+	choose_cpus(&link->before, link->cpu);
 	r = open_source(link, error);
 	if (r == 0)
 		r = join_sides(link, error);
@@ -611,5 +612,6 @@ void bench_close(struct bench_link *link)
 		close(link->source);
 	if (link->memory >= 0)
 		close(link->memory);
+	(void)sched_setaffinity(0, sizeof(link->before), &link->before);
 	free(link);
 }

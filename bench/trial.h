@@ -95,8 +95,9 @@ struct bench_result {
 struct bench_link;
 
 /*
- * Forks the receiver, connects, warms up. -EINVAL: this cell cannot be had here; other errors are
- * failures. On failure there is no link, and the sentence is in ret_error.
+ * Forks the receiver, connects, warms up; the caller is pinned until bench_close. -EINVAL: this
+ * cell cannot be had here; other errors are failures. On failure there is no link, and the sentence
+ * is in ret_error.
  */
 int bench_open(const struct bench_cell *cell, struct bench_link **ret_link,
 	char ret_error[static BENCH_ERROR_CAP]);
