@@ -112,31 +112,34 @@ def item(middle, low, high, test, **where):
     return dict(where, value=middle, low=low, high=high, state=state_of(low, high, test["min"], test["max"]))
 
 
-def levels(cell, names):
-    return {name: cell[name] for name in names}
+def apart(cells, names=()):
+    """cell -> its levels of these factors and of all others in which the cells are not alike."""
+    differ = [name for name in records.FACTORS
+              if name in names or name == "strategy" or len({cell[name] for cell in cells}) > 1]
+    return lambda cell: {name: cell[name] for name in differ}
 
 
 def test_value(figures, test, cells):
+    at = apart(cells, test["by"])
     for cell in cells:
-        found = stats.median(figures.of(test["block"], cell["id"], test["metric"]))
+        values = [value for value in figures.of(test["block"], cell["id"], test["metric"]) if value is not None]
+        found = stats.median(values)
         if found:
-            # What does not vary at all needs no rounds: counts of bytes, 100 %.
-            values = {value for value in figures.of(test["block"], cell["id"], test["metric"])
-                      if value is not None}
-            low, high = (found.value, found.value) if len(values) == 1 else (found.low, found.high)
-            yield item(found.value, low, high, test, at=levels(cell, ["strategy", *test["by"]]))
+            # Too few rounds for an interval, or nothing that varies: then all rounds have to say the same.
+            low, high = (found.low, found.high) if found.low is not None else (min(values), max(values))
+            yield item(found.value, low, high, test, at=at(cell))
 
 
 def test_ratio(figures, test, cells, others):
+    at = apart(cells, test["by"])
     for cell in cells:
         for other in others:
-            if cell["id"] == other["id"] or levels(cell, test["by"]) != levels(other, test["by"]):
+            if cell["id"] == other["id"] or any(cell[name] != other[name] for name in test["by"]):
                 continue
             found = stats.effect(figures.of(test["block"], cell["id"], test["metric"]),
                                  figures.of(test["block"], other["id"], test["metric"]))
             if found:
-                yield item(found.ratio, found.low, found.high, test,
-                           at=levels(cell, ["strategy", *test["by"]]))
+                yield item(found.ratio, found.low, found.high, test, at=at(cell))
 
 
 def test_knee(figures, test, cells):

@@ -46,6 +46,7 @@ figure { margin: 0; max-width: 34rem; min-width: 0; }
 svg.plot { display: block; width: 100%; height: auto; overflow: visible; }
 .wide { overflow-x: auto; margin: 0 0 1rem; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+.verdict { display: block; }
 .interval { white-space: nowrap; color: var(--soft); }
 th, td { padding: .3rem .6rem; text-align: right; vertical-align: top; border-bottom: 1px solid var(--grid); }
 th { background: var(--raised); vertical-align: bottom; }
@@ -69,6 +70,7 @@ footer { margin-top: 2rem; border-top: 1px solid var(--grid); padding-top: .6rem
   table { font-size: 8pt; }
   th, td { padding: .15rem .3rem; }
   figure, tr, .found, .key { break-inside: avoid; }
+  .key, .caption { break-after: avoid; }
   h2 { break-after: avoid; }
   .plots { grid-template-columns: 1fr 1fr; }
   svg.plot, th, .key span { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
@@ -96,6 +98,7 @@ def lone_svg(svg):
 
 
 SIZE = re.compile(r"(\d) ((?:[KMG]i)?B|GB/s|ms|%)(?!\w)")
+VERDICT = re.compile(r"; ([a-z ,]+)$")
 INTERVAL = re.compile(r"(\S+) (\([^()]* to [^()]*\))")
 
 
@@ -103,6 +106,7 @@ def cell_html(tag, text, is_word):
     inner = SIZE.sub("\\1\N{NO-BREAK SPACE}\\2", escape(str(text)))
     if tag == "td" and not is_word:
         inner = INTERVAL.sub(r'\1 <span class="interval">\2</span>', inner)
+        inner = VERDICT.sub(r' <span class="verdict">\1</span>', inner)
     kind = ' class="word long"' if is_word and len(str(text)) > 25 else ' class="word"' if is_word else ""
     return f"<{tag}{kind}>{inner}</{tag}>"
 
@@ -166,7 +170,7 @@ def section_html(section, run):
 def about(run):
     blocks = ", ".join(f"{block['name']} ({block['title']}, {len(block['cells'])} cells, {block['rounds']} rounds)"
                        for block in run.plan["blocks"])
-    return (f"Run {run.id}, sweep {run.plan['sweep']} of commit {run.plan['commit']}"
+    return (f"Run {run.id}, sweep {run.plan['sweep']} of commit {str(run.plan['commit'])[:12]}"
             f"{' with uncommitted changes' if run.plan['dirty'] else ''}, {run.plan['created_utc'][:10]}; "
             f"{run.machine['cpu']['model']}, Linux {run.machine['kernel']}. Blocks: {blocks}. Seed {run.plan['seed']}.")
 

@@ -9,12 +9,11 @@ Of the attempts of one cell in one round one counts: the last clean one, or the 
 clean. Nothing is deleted; with clean_only those that stayed noisy are left out.
 """
 
-import gzip
 import json
 import os
-import subprocess
 from dataclasses import dataclass, field
 
+import packed
 import pandas
 
 FACTORS = ("strategy", "receive", "buffer", "nagle", "mss", "file_bytes", "files", "streams", "sndbuf",
@@ -55,29 +54,13 @@ def read_json(directory, name):
         raise RunError(f"{path}: {error}") from None
 
 
-def text_of(directory, name):
-    """Of name, name.gz or name.zst; None without any of them."""
-    path = os.path.join(directory, name)
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            return file.read()
-    if os.path.exists(path + ".gz"):
-        with gzip.open(path + ".gz", "rt", encoding="utf-8") as file:
-            return file.read()
-    if os.path.exists(path + ".zst"):
-        try:
-            return subprocess.run(["zstd", "-dcq", path + ".zst"], check=True,
-                                  capture_output=True).stdout.decode()
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise RunError(f"{path}.zst cannot be unpacked: {error}") from None
-    return None
-
-
 def read_lines(directory, name):
     """The records of a file, [] without it. A last line that an interruption cut short is left out."""
-    text = text_of(directory, name)
-    found = []
-    lines = (text or "").split("\n")
+    path, found = packed.find(directory, name), []
+    try:
+        lines = packed.read(path).split("\n") if path else []
+    except packed.PackedError as error:
+        raise RunError(str(error)) from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -164,15 +147,14 @@ class Figures:
     def __init__(self, run, clean_only=False):
         found = counting(run, clean_only)
         self.rounds = {block["name"]: range(1, block["rounds"] + 1) for block in run.plan["blocks"]}
-        self.by_cell = {key: part.set_index("round") for key, part in found.groupby(["block", "id"])}
+        # Plain dicts: comparisons ask for thousands of single series.
+        self.by_cell = {key: part.set_index("round").to_dict() for key, part in found.groupby(["block", "id"])}
 
     def of(self, block, cell_id, metric):
         """One for each round of the block; None where there is none."""
-        part = self.by_cell.get((block, cell_id))
-        if part is None or metric not in part:
-            return [None] * len(self.rounds[block])
-        values = part[metric].reindex(self.rounds[block])
-        return [None if pandas.isna(value) else float(value) for value in values]
+        values = self.by_cell.get((block, cell_id), {}).get(metric, {})
+        found = [values.get(number) for number in self.rounds[block]]
+        return [None if pandas.isna(value) else float(value) for value in found]
 
 
 def matches(cell, where):

@@ -15,7 +15,6 @@ import stats
 from plots import number_text, short_size, size_text
 
 PAGE_BYTES, L2_TEXT = 4096, "L2"
-ANYTHING = object()
 WARNING = "Do not use these figures"
 
 
@@ -66,7 +65,8 @@ class View:
         self.run, self.summary = run, summary
         self.figures = records.Figures(run)
         self.medians = {(one["block"], one["cell"]): one["medians"] for one in summary["cells"]}
-        self.judged = {(one["block"], one["cell"], one["base"], one["metric"]): one
+        factors = {one["name"]: one["factor"] for one in run.plan["families"]}
+        self.judged = {(one["block"], one["cell"], one["metric"], factors[one["family"]]): one
                        for one in summary["comparisons"]}
 
     def median(self, block, cell, metric):
@@ -77,12 +77,9 @@ class View:
         found = self.median(block, cell, metric)
         return found.value if found else None
 
-    def comparison(self, block, cell, metric, base=ANYTHING):
-        """The planned one of this cell; base: with which, or any."""
-        for (in_block, name, other, of), one in self.judged.items():
-            if (in_block, name, of) == (block, cell["id"], metric) and base in (ANYTHING, other):
-                return one
-        return None
+    def comparison(self, block, cell, metric, factor):
+        """The planned one of this cell with the base of this factor, or None: a base has none."""
+        return self.judged.get((block, cell["id"], metric, factor))
 
     def cells(self, block):
         return [cell for cell in self.run.cells[block] if (block, cell["id"]) in self.medians]
@@ -151,6 +148,10 @@ def median_text(one, scale=1.0):
 
 def ratio_text(one):
     return interval_text(one["ratio"], one["low"], one["high"]) if one else "-"
+
+
+def verdict_text(told):
+    return told["verdict"] + ("" if told["fits"] else ", too few rounds")
 
 
 def percent(share):
@@ -231,14 +232,14 @@ def headline(view):
         best, cheap = best_of(view, block, mine), best_of(view, block, mine, "cpu_s_per_GB")
         if not best:
             continue
-        told = view.comparison(block, best, "throughput_Bps")
-        thrifty = view.comparison(block, cheap, "cpu_s_per_GB") if cheap else None
+        told = view.comparison(block, best, "throughput_Bps", "strategy")
+        thrifty = view.comparison(block, cheap, "cpu_s_per_GB", "strategy") if cheap else None
         rows.append([
             size_text(size), best["strategy"], median_text(view.median(block, best, "throughput_Bps"), 1e-9),
-            ratio_text(told), told["verdict"] if told else "copy itself" if best["strategy"] == "copy" else "-",
+            ratio_text(told), verdict_text(told) if told else "copy itself" if best["strategy"] == "copy" else "-",
             cheap["strategy"] if cheap else "-",
             median_text(view.median(block, cheap, "cpu_s_per_GB")) if cheap else "-",
-            thrifty["verdict"] if thrifty else
+            verdict_text(thrifty) if thrifty else
             "copy itself" if cheap and cheap["strategy"] == "copy" else "not compared"])
     if not rows:
         return absent("headline", "The best for each buffer size", "strategies against buffer sizes")
@@ -325,7 +326,7 @@ def decision(view):
     front = plots.pareto_front(points)
     names = "; ".join(f"{strategy} {size_text(size)}: {number_text(gain)} GB/s at {number_text(cost)} CPU-s/GB"
                       for cost, gain, strategy, size in front)
-    svg = plots.pareto("pareto", view.run.id, points, "Throughput against CPU cost",
+    svg = plots.pareto("pareto-front", view.run.id, points, "Throughput against CPU cost",
                        f"{len(points)} cells; the front: {names}.")
     table = Table(["on the front", "buffer", "GB/s", "CPU-s/GB, both sides"],
                   [[strategy, size_text(size), number_text(gain), number_text(cost)]
@@ -333,7 +334,7 @@ def decision(view):
     return Section("pareto", "Throughput against CPU cost",
                    "Up and to the left is better. Whatever is not on the dashed front is beaten in both by "
                    "something that is.",
-                   [Picture("pareto", svg, "One mark for each strategy and buffer size."), table])
+                   [Picture("pareto-front", svg, "One mark for each strategy and buffer size."), table])
 
 
 # ---------------------------------------------------------------------- Nagle
@@ -361,7 +362,7 @@ def nagle_maps(view, block, cells, heading):
     rates, segments = {}, {}
     for cell in cells:
         place = (cell["buffer"], cell["nagle"])
-        told = view.comparison(block, cell, "throughput_Bps")
+        told = view.comparison(block, cell, "throughput_Bps", "nagle")
         rate, count = (view.value(block, cell, metric) for metric in ("throughput_Bps", "segments_per_GB"))
         base = next((one for one in cells if one["nagle"] == (
             "default" if "default" in modes else modes[0]) and one["buffer"] == cell["buffer"]), None)
@@ -402,7 +403,7 @@ def thousands(value):
 
 
 def small_files(view):
-    found = view.blocks_with("requests", file_bytes=2)
+    found = view.blocks_with("requests")
     if not found:
         return absent("small", "Small files", "requests on a kept connection")
     block = found[0]
@@ -411,6 +412,8 @@ def small_files(view):
     for framing in dict.fromkeys(cell["framing"] for cell in cells):
         for window in dict.fromkeys(cell["window"] for cell in cells):
             mine = [cell for cell in cells if cell["framing"] == framing and cell["window"] == window]
+            if len({cell["file_bytes"] for cell in mine}) < 2:
+                continue
             for metric, name in (("latency_p50_us", "p50"), ("latency_p99_us", "p99")):
                 lines = lines_of(view, block, mine, metric, "nagle", "file_bytes")
                 if not lines:
@@ -422,13 +425,29 @@ def small_files(view):
                                    extremes(lines, 1e-3, "ms"), 1e-3, log_y=True, guides=[(40000, "40 ms")],
                                    heading=f"{heading}: {name}")
                 pieces.append(Picture(key, svg, f"{heading}: {name} of a file's completion."))
+    if not pieces:
+        pieces.append(latency_table(view, block, cells))
     rows = stall_rows(view, block, cells)
     if rows:
         pieces.append(Table(["framing", "window", "Nagle", "file sizes that stall", "p50, ms"], rows,
                             f"Cells whose median p50 is above 30 ms; run {view.run.id}", 3))
     lead = ("No cell stalls: every median p50 is below 30 ms." if not rows else
-            f"{len(rows)} combinations of framing and Nagle mode stall; the delayed acknowledgement is 40 ms.")
+            f"Framing and Nagle mode together stall in {len(rows)} of {framings(cells)} combinations; a delayed "
+            "acknowledgement is 40 ms.")
     return Section("small", "Small files", lead, pieces)
+
+
+def framings(cells):
+    return len({(cell["framing"], cell["window"], cell["nagle"]) for cell in cells})
+
+
+def latency_table(view, block, cells):
+    """Where there is one size of files, and no curve."""
+    return Table(["framing", "window", "Nagle", "file", "p50, ms", "p99, ms"],
+                 [[cell["framing"], str(cell["window"]), cell["nagle"], size_text(cell["file_bytes"]),
+                   median_text(view.median(block, cell, "latency_p50_us"), 1e-3),
+                   median_text(view.median(block, cell, "latency_p99_us"), 1e-3)] for cell in cells],
+                 f"Completion of a file; run {view.run.id}", 3)
 
 
 def stall_rows(view, block, cells):
@@ -438,9 +457,12 @@ def stall_rows(view, block, cells):
         if value and value > 30000:
             groups.setdefault((cell["framing"], str(cell["window"]), cell["nagle"]), []).append(
                 (cell["file_bytes"], value))
-    return [[*key, ", ".join(short_size(size) for size, _ in sorted(found)),
-             f"{number_text(min(v for _, v in found) / 1e3)} to {number_text(max(v for _, v in found) / 1e3)}"]
-            for key, found in groups.items()]
+    rows = []
+    for key, found in groups.items():
+        low, high = (number_text(pick(value for _, value in found) / 1e3) for pick in (min, max))
+        rows.append([*key, ", ".join(short_size(size) for size, _ in sorted(found)),
+                     low if low == high else f"{low} to {high}"])
+    return rows
 
 
 # ---------------------------------------------------------------------- streams, buffers, sinks
@@ -462,17 +484,23 @@ def streams(view):
                            f"Throughput against streams, {congestion}", extremes(lines, 1e-9, "GB/s"), 1e-9,
                            heading=congestion)
         pieces.append(Picture(f"streams-{congestion}", svg, f"{congestion}: flat lines are saturated."))
-    rows = []
-    for cell in cells:
-        first = [value for value in view.figures.of(block, cell["id"], "first_done_pct") if value is not None]
-        told = view.comparison(block, cell, "throughput_Bps")
-        rows.append([cell["strategy"], cell["cc"], str(cell["streams"]),
-                     median_text(view.median(block, cell, "throughput_Bps"), 1e-9),
-                     f"{statistics.median(first):.0f} %" if first else "-",
-                     told["verdict"] if told else "(base)"])
-    pieces.append(Table(["strategy", "congestion control", "streams", "GB/s", "first stream done after",
-                         "verdict"], rows, "First done: as a share of the time until the last one was. Verdicts are "
-                        f"of the plan's families; run {view.run.id}", 2))
+    counts = sorted({cell["streams"] for cell in cells})
+    pieces.append(crossing(
+        view, cells, ("strategy", "cc"), ["strategy", "congestion control"], "streams",
+        [(count, level_text("streams", count)) for count in counts],
+        "GB/s, median and interval, then the verdict on the base, "
+        + str(view.run.plan["anchor"]["cc"]), lambda cell: rate_cell(view, block, cell, "cc")))
+    if any(view.comparison(block, cell, "throughput_Bps", "streams") for cell in cells):
+        pieces.append(crossing(
+            view, cells, ("strategy", "cc"), ["strategy", "congestion control"], "streams",
+            [(count, level_text("streams", count)) for count in counts if count > 1],
+            "Throughput as a multiple of that of one stream, with interval and verdict",
+            lambda cell: ratio_cell(view.comparison(block, cell, "throughput_Bps", "streams"))))
+    pieces.append(crossing(
+        view, cells, ("strategy", "cc"), ["strategy", "congestion control"], "streams",
+        [(count, level_text("streams", count)) for count in counts if count > 1],
+        "When the first stream was done, as a share of the time until the last one was",
+        lambda cell: share_text(view, block, cell, "first_done_pct")))
     return Section("streams", "Streams and congestion control", f"Block {block}: {shared_text(cells)}.", pieces)
 
 
@@ -482,18 +510,6 @@ def socket_buffers(view):
         return absent("buffers", "Socket buffers", "socket buffers")
     block = found[0]
     cells = view.cut(block, {"strategy", "sndbuf", "buffer", "notsent_lowat"})
-    rows = []
-    for cell in cells:
-        told = view.comparison(block, cell, "throughput_Bps")
-        limited = [statistics.median(known) if known else None for known in (
-            [value for value in view.figures.of(block, cell["id"], name) if value is not None]
-            for name in ("sndbuf_limited_pct", "rwnd_limited_pct"))]
-        rows.append([cell["strategy"], size_text(cell["buffer"]),
-                     "off" if cell["notsent_lowat"] is None else size_text(cell["notsent_lowat"]),
-                     "auto" if cell["sndbuf"] is None else size_text(cell["sndbuf"]),
-                     median_text(view.median(block, cell, "throughput_Bps"), 1e-9),
-                     *("-" if value is None else f"{value:.0f} %" for value in limited),
-                     told["verdict"] if told else "(base)"])
     pieces = []
     off = [cell for cell in cells if cell["notsent_lowat"] is None and cell["sndbuf"]]
     for strategy in dict.fromkeys(cell["strategy"] for cell in off):
@@ -509,10 +525,40 @@ def socket_buffers(view):
                                extremes(lines, 1e-9, "GB/s"), 1e-9, heading=strategy,
                                guides=[(best, "auto, best buffer")] if best else ())
             pieces.append(Picture(f"buffers-{strategy}", svg, f"{strategy}: set buffers end the kernel's own tuning."))
-    pieces.append(Table(["strategy", "buffer", "unsent low-water mark", "socket buffers", "GB/s",
-                         "limited by SNDBUF", "limited by window", "verdict"], rows,
-                        f"Shares of the busy time, from TCP_INFO; run {view.run.id}", 4))
+    rows = [(name, "auto" if name is None else size_text(name)) for name in
+            sorted({cell["sndbuf"] for cell in cells}, key=lambda size: size or 0)]
+    head = ["strategy", "buffer", "unsent low-water mark"]
+    by = ("strategy", "buffer", "notsent_lowat")
+    pieces.append(crossing(view, cells, by, head, "sndbuf", rows,
+                           "GB/s by socket buffers, median and interval, then the verdict on auto",
+                           lambda cell: rate_cell(view, block, cell, "sndbuf")))
+    for metric, what in (("sndbuf_limited_pct", "the send buffer"), ("rwnd_limited_pct", "the receiver's window")):
+        pieces.append(crossing(
+            view, [cell for cell in cells if cell["notsent_lowat"] is None], by, head, "sndbuf", rows,
+            f"Share of the busy time in which {what} was the limit (TCP_INFO), by socket buffers",
+            lambda cell, metric=metric: share_text(view, block, cell, metric)))
     return Section("buffers", "Socket buffers", f"Block {block}: {shared_text(cells)}.", pieces)
+
+
+def crossing(view, cells, by, head, across, columns, caption, text_of):
+    """A table with a row for each combination of by, and a column for each level of one more factor."""
+    rows = {}
+    for cell in cells:
+        rows.setdefault(tuple(cell[name] for name in by), {})[cell[across]] = cell
+    return Table([*head, *(label for _, label in columns)],
+                 [[*(by_text(name, level) for name, level in zip(by, key)),
+                   *(text_of(mine[level]) if level in mine else "-" for level, _ in columns)]
+                  for key, mine in rows.items()], f"{caption}; run {view.run.id}", len(by))
+
+
+def by_text(name, level):
+    return "off" if name == "notsent_lowat" and level is None else size_text(level) if name in (
+        "buffer", "notsent_lowat") else str(level)
+
+
+def share_text(view, block, cell, metric):
+    known = [value for value in view.figures.of(block, cell["id"], metric) if value is not None]
+    return f"{statistics.median(known):.0f} %" if known else "-"
 
 
 def caches(view):
@@ -528,7 +574,7 @@ def caches(view):
             mine = {sink_name(cell): cell for cell in cells
                     if (cell["cache"], cell["strategy"]) == (cache, strategy)}
             if mine:
-                rows.append([cache, strategy, *(sink_cell(view, block, mine.get(sink)) for sink in sinks)])
+                rows.append([cache, strategy, *(rate_cell(view, block, mine.get(sink), "strategy") for sink in sinks)])
     table = Table(["source", "strategy", *sinks], rows, "GB/s, median and interval, then the verdict on copy from the "
                   f"same cache to the same sink. Run {view.run.id}", 2)
     left_out = next(one["left_out"] for one in view.run.plan["blocks"] if one["name"] == block)
@@ -539,15 +585,19 @@ def caches(view):
     return Section("caches", "From which cache to which sink", f"Block {block}: {shared_text(cells)}.", pieces)
 
 
+def ratio_cell(told):
+    return f"{ratio_text(told)}; {verdict_text(told)}" if told else "-"
+
+
 def sink_name(cell):
     return cell["sink"] if cell["receive"] == cell["sink"] else f"{cell['sink']} by {cell['receive']}"
 
 
-def sink_cell(view, block, cell):
+def rate_cell(view, block, cell, factor):
     if not cell:
         return "-"
-    told = view.comparison(block, cell, "throughput_Bps")
-    return median_text(view.median(block, cell, "throughput_Bps"), 1e-9) + (f"; {told['verdict']}" if told else "")
+    told = view.comparison(block, cell, "throughput_Bps", factor)
+    return median_text(view.median(block, cell, "throughput_Bps"), 1e-9) + (f"; {verdict_text(told)}" if told else "")
 
 
 # ---------------------------------------------------------------------- whole commands
@@ -567,7 +617,8 @@ def peers(view):
             continue
         key = "peers-" + "".join(letter if letter.isalnum() else "-" for letter in what)
         told = "; ".join(f"{command} {number_text(wall.value)} s" for command, wall, _, _ in found)
-        svg = plots.dots(key, view.run.id, [(command, wall.value, wall.low, wall.high) for command, wall, _, _ in found],
+        rows = [(command, wall.value, wall.low, wall.high) for command, wall, _, _ in found]
+        svg = plots.dots(key, view.run.id, rows,
                          f"{what}: wall time, s", f"Wall time of whole commands, {what}", told, from_zero=True)
         pieces.append(Picture(key, svg, f"{what}: the time that a user waits."))
         pieces.append(Table(["command", "verified", "durable", "wall time, s", "CPU of both sides, s"],
@@ -578,7 +629,8 @@ def peers(view):
     if failed:
         pieces.append(Prose(f"{failed} trials failed and have no figures."))
     return Section("peers", "Whole commands against other programs",
-                   "They do not promise the same: see who compared the bytes, and who waited for stable storage.", pieces)
+                   "They do not promise the same: see who compared the bytes, and who waited for stable storage.",
+                   pieces)
 
 
 def yes(value):
@@ -606,19 +658,17 @@ def hypotheses(view):
 def evidence(hypothesis):
     """The item that is furthest from comfort, and how many there were."""
     parts = []
+    order = {findings.REFUTED: 0, findings.UNDECIDED: 1, findings.CONFIRMED: 2}
     for test in hypothesis["tests"]:
         items = test["items"]
         if not items:
             parts.append("no figures")
             continue
-        order = {findings.REFUTED: 0, findings.UNDECIDED: 1, findings.CONFIRMED: 2}
-        limit = test["max"] if test["max"] is not None else test["min"]
         worst = min(items, key=lambda one: (order[one["state"]], -one["value"] if test["max"] is not None
                                             else one["value"]))
         shown = metric_text(test, worst)
         agree = sum(one["state"] == findings.CONFIRMED for one in items)
-        parts.append(f"{agree} of {len(items)} as said; " + ("furthest" if limit is not None else "for example")
-                     + f": {shown} ({levels_text(worst['at'])})")
+        parts.append(f"{agree} of {len(items)} as said; nearest to the limit: {shown} ({levels_text(worst['at'])})")
     return ". ".join(parts) + "."
 
 
@@ -677,7 +727,8 @@ def quality(view):
     pieces += same_thing_pieces(view)
     flags = "; ".join(f"{name}: {count}" for name, count in sorted(told["flags"].items())) or "none"
     same = view.summary["same_thing"]["throughput_Bps"]
-    rows = [["trials planned", str(told["planned"])], ["trials made, anchors and repeats included", str(told["trials"])],
+    rows = [["trials planned", str(told["planned"])],
+            ["trials made, anchors and repeats included", str(told["trials"])],
             ["cells and rounds with a figure", f"{percent(told['complete'])}"],
             ["repeated because of noise", str(told["repeated"])], ["noisy", str(told["noisy"])],
             ["flags", flags], ["failed (no figure)", str(told["errors"])],

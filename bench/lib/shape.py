@@ -20,8 +20,9 @@ def load(name, directory=SCHEMAS):
     return jsonschema.Draft7Validator(schema)
 
 
-def faults(validator, record):
-    """One line for each; where and what."""
-    for error in validator.iter_errors(record):
-        where = "/".join(str(part) for part in error.absolute_path)
-        yield f"{where or 'the record'}: {error.message[:200]}"
+def fault(validator, record):
+    """Where and what, in a line; None if the record is right."""
+    error = jsonschema.exceptions.best_match(validator.iter_errors(record))
+    if not error:
+        return None
+    return f"{'/'.join(str(part) for part in error.absolute_path) or 'the record'}: {error.message[:120]}"

@@ -7,8 +7,9 @@ round, estimated by Hodges and Lehmann, with the interval of the signed-rank tes
 averages and the exact p of that test. Intervals are the narrowest exact ones that cover at least 95 %.
 """
 
-from dataclasses import dataclass
+import functools
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats as distributions
@@ -39,6 +40,7 @@ class Effect:
     p: float = 1.0
 
 
+@functools.lru_cache
 def median_ranks(n, alpha=ALPHA):
     """(r, coverage): the interval is the r-th smallest to the r-th largest of n. r is 0 if there is none."""
     rank = int(distributions.binom.ppf(alpha / 2, n, 0.5)) if n else 0
@@ -70,6 +72,7 @@ def rank_sum_counts(doubled_ranks):
     return counts
 
 
+@functools.lru_cache
 def walsh_rank(n, alpha=ALPHA):
     """The interval is the k-th smallest to the k-th largest Walsh average. 0 if there is none."""
     below = np.cumsum(rank_sum_counts([2 * rank for rank in range(1, n + 1)])[::2]) / 2.0 ** n
