@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """
 Made-up runs whose truth is known: what a report and its statistics are tested with. They have the form
@@ -82,6 +83,8 @@ def families():
                ["framing", "window", "nagle"]),
         family("D", "D", "Do set socket buffers help?", "throughput_Bps", "sndbuf", None, ["strategy"]),
         family("E", "E", "Does the congestion control matter?", "throughput_Bps", "cc", "cubic",
+               ["strategy"]),
+        family("E-streams", "E", "Do more streams move more than one?", "throughput_Bps", "streams", 1,
                ["strategy"]),
         family("F", "F", "Is copy to be beaten from this cache to this sink?", "throughput_Bps", "strategy",
                "copy", ["cache"]),
@@ -194,7 +197,7 @@ def trial(seed, block, one, role, number, order, luck, generator):
         quality="noisy" if noisy else "clean", flags=["others-cpu"] if noisy else [], error=None, cell=one,
         effective=dict(mss=one["mss"] or 65483, sndbuf=4 * MIB, rcvbuf=4 * MIB, pipe=None, cc=one["cc"],
                        nodelay=0, cork=0, chunk=one["buffer"], depth=8, strategy=one["strategy"],
-                       receive=one["receive"], resident_pct=100.0, cpus=[0, 1]),
+                       receive=one["receive"], direct=0, resident_pct=100.0, cpus=[0, 1]),
         system=dict(wall_s=1.0, user_s=0.1, sys_s=0.8, softirq_s=0.1, steal_s=0.0, idle_s=1.0,
                     others_pct=1.0, steal_pct=0.0),
         mib={"OutSegs": 1000}, **measured(one, luck, generator))
