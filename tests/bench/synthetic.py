@@ -62,7 +62,7 @@ def blocks(small):
     }
     titles = {"A": "strategy x buffer", "B": "Nagle", "C": "small files", "D": "socket buffers",
               "E": "streams x congestion control", "F": "cache x sink"}
-    return [dict(name=name, title=titles[name], rounds=rounds[name], cells=cells[name],
+    return [dict(name=name, title=titles[name], rounds=rounds[name], cap_ms=None, cells=cells[name],
                  left_out=[dict(id="F sendfile direct", why="sendfile does not read by O_DIRECT")]
                  if name == "F" else []) for name in cells]
 
