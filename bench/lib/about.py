@@ -45,9 +45,9 @@ def parameters():
 
 
 def commit():
-    """(commit, whether the tree has changes that are not in it)."""
+    """(commit, whether the tree has changes that are not in it). Runs that lie in results change nothing."""
     head = output("git", "-C", machine.TOP, "rev-parse", "HEAD")
-    return head, bool(output("git", "-C", machine.TOP, "status", "--porcelain"))
+    return head, bool(output("git", "-C", machine.TOP, "status", "--porcelain", "--", ":/", ":!/results"))
 
 
 def host_hash():

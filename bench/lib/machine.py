@@ -636,29 +636,6 @@ def describe(congestion, accounts):
     }
 
 
-def cpu_seconds():
-    """What all CPUs together did since the start of the system, by the tick."""
-    words = read_text("/proc/stat").split("\n", 1)[0].split()[1:9]
-    tick = os.sysconf("SC_CLK_TCK")
-    user, nice, system, idle, iowait, interrupt, softirq, steal = (int(word) / tick for word in words)
-    return {"user_s": user + nice, "sys_s": system, "softirq_s": interrupt + softirq, "steal_s": steal,
-            "idle_s": idle + iowait}
-
-
-def cpu_seconds_since(before):
-    return {name: max(0.0, after - before[name]) for name, after in cpu_seconds().items()}
-
-
-def busy(seconds):
-    """(others_pct, steal_pct): of all CPUs, while this program does nothing."""
-    before = cpu_seconds()
-    time.sleep(seconds)
-    spent = cpu_seconds_since(before)
-    everything = sum(spent.values()) or 1.0
-    others = spent["user_s"] + spent["sys_s"] + spent["softirq_s"]
-    return 100 * others / everything, 100 * spent["steal_s"] / everything
-
-
 def two_cpus():
     """One for each side, or the same one twice."""
     cpus = sorted(os.sched_getaffinity(0))

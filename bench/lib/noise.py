@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What else the machine does: before a trial (the gate) and during one. Percent of all CPUs, by the tick."""
+"""
+What else the machine does: before a trial (the gate) and during one, in percent of all CPUs, by the tick; and
+what it does without us (canaries).
+"""
 
 import contextlib
+import json
 import os
 import resource
+import subprocess
 import time
 
 import machine
 
 OTHERS_MOST, STEAL_MOST = 5.0, 1.0
 SAMPLE_S = 0.1
+CANARY_BYTES = 64 << 20
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 FIELDS = ("user", "nice", "sys", "idle", "iowait", "irq", "softirq", "steal")
 COUNTERS = {
@@ -99,6 +105,12 @@ class Gate:
             pause = min(2 * pause, 5)
         self.left_s -= waited - SAMPLE_S
         return [], seen
+
+
+def canary_figures(build, path):
+    """Of the program canary of that build; path: CANARY_BYTES that are in the page cache."""
+    done = subprocess.run([os.path.join(build, "bench", "canary"), path], check=True, capture_output=True)
+    return json.loads(done.stdout)
 
 
 def pressure():

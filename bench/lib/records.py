@@ -2,8 +2,8 @@
 """
 A run as it lies on disk (bench/schema), made into tables. Reads, and judges nothing.
 
-plan.json, machine.json and trials.jsonl have to be there; canaries.jsonl and peers.jsonl may. Lines of
-*.jsonl may be compressed, as trials.jsonl.gz or trials.jsonl.zst.
+plan.json, machine.json and trials.jsonl have to be there, canaries.jsonl may. Lines of *.jsonl may be
+compressed, as trials.jsonl.gz or trials.jsonl.zst. Trials are of bench/run or, whole commands, of bench/peers.
 
 Of the attempts of one cell in one round one counts: the last clean one, or the last one if none was
 clean. Nothing is deleted; with clean_only those that stayed noisy are left out.
@@ -21,6 +21,7 @@ FACTORS = ("strategy", "receive", "buffer", "nagle", "mss", "file_bytes", "files
 METRICS = ("throughput_Bps", "tx_cpu_s_per_GB", "rx_cpu_s_per_GB", "cpu_s_per_GB", "syscalls_per_GB",
            "segments_per_GB", "latency_p50_us", "latency_p99_us", "zc_copied_pct")
 MORE_IS_BETTER = {"throughput_Bps"}
+HARNESSES = ("native", "hyperfine")     # what Google Benchmark made has no rounds
 SAME_THING = {"copy-dup": "copy"}       # A/A: the same code under two names
 
 
@@ -35,7 +36,6 @@ class Run:
     machine: dict
     trials: pandas.DataFrame            # one row for each trial that is in the file
     canaries: pandas.DataFrame
-    peers: pandas.DataFrame
     cells: dict = field(default_factory=dict)      # block -> [cell of the plan]
 
     @property
@@ -80,8 +80,16 @@ def per_gigabyte(amount, size):
 def side_figures(side, size):
     if not side:
         return None, None, None
-    return (per_gigabyte(side["cpu_ns"] / 1e9, size), per_gigabyte(sum(side["syscalls"].values()), size),
-            side["maxrss_bytes"])
+    calls = side["syscalls"]
+    return (per_gigabyte(side["cpu_ns"] / 1e9, size),
+            None if calls is None else per_gigabyte(sum(calls.values()), size), side["maxrss_bytes"])
+
+
+def both_sides(trial, tx_cpu, rx_cpu):
+    """A whole command may have no receiver, as cp; elsewhere a side that is missing is not known."""
+    if tx_cpu is not None and rx_cpu is None and trial["cell"]["kind"] == "command":
+        return tx_cpu
+    return None if tx_cpu is None or rx_cpu is None else tx_cpu + rx_cpu
 
 
 def row_of(trial):
@@ -98,20 +106,21 @@ def row_of(trial):
     tx_cpu, tx_calls, tx_rss = side_figures(trial["tx"], size)
     rx_cpu, _, rx_rss = side_figures(trial["rx"], size)
     tcp, latency, time, zc = (trial[name] or {} for name in ("tcp", "latency_us", "time", "zc"))
-    busy = tcp.get("busy_us")
+    busy, command = tcp.get("busy_us"), trial.get("command") or {}
     row.update(
         throughput_Bps=trial["throughput_Bps"], tx_cpu_s_per_GB=tx_cpu, rx_cpu_s_per_GB=rx_cpu,
-        cpu_s_per_GB=None if tx_cpu is None or rx_cpu is None else tx_cpu + rx_cpu,
+        cpu_s_per_GB=both_sides(trial, tx_cpu, rx_cpu),
         syscalls_per_GB=tx_calls, segments_per_GB=per_gigabyte(tcp.get("data_segments_out"), size),
         latency_p50_us=latency.get("p50"), latency_p99_us=latency.get("p99"),
         stalls=latency.get("stalls_30ms"), latency_files=latency.get("files"),
         zc_copied_pct=zc.get("copied_pct"), tx_rss=tx_rss, rx_rss=rx_rss,
         rwnd_limited_pct=100 * tcp["rwnd_limited_us"] / busy if busy else None,
         sndbuf_limited_pct=100 * tcp["sndbuf_limited_us"] / busy if busy else None,
-        first_done_pct=100 * time["first_done_s"] / time["acked_s"] if time.get("acked_s") else None,
+        first_done_pct=100 * time["first_done_s"] / time["acked_s"] if time.get("first_done_s") else None,
         hash_equal=trial["hash"]["equal"] if trial["hash"] else None,
         effective_mss=(trial["effective"] or {}).get("mss"),
-        effective_pipe=(trial["effective"] or {}).get("pipe"))
+        effective_pipe=(trial["effective"] or {}).get("pipe"),
+        wall_s=time.get("acked_s"), verified=command.get("verified"), durable=command.get("durable"))
     return row
 
 
@@ -123,12 +132,11 @@ def read_run(directory):
     strangers = {trial["run"] for trial in trials} - {plan["run"]}
     if strangers:
         raise RunError(f"{directory}: trials of another run, {', '.join(sorted(strangers))}")
-    rows = pandas.DataFrame([row_of(trial) for trial in trials if trial["harness"] == "native"]).astype(
+    rows = pandas.DataFrame([row_of(trial) for trial in trials if trial["harness"] in HARNESSES]).astype(
         {name: object for name in FACTORS})
     for name in METRICS:
         rows[name] = pandas.to_numeric(rows[name])
     return Run(directory, plan, machine, rows, pandas.DataFrame(read_lines(directory, "canaries.jsonl")),
-               pandas.DataFrame(read_lines(directory, "peers.jsonl")),
                {block["name"]: block["cells"] for block in plan["blocks"]})
 
 

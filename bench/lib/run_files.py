@@ -1,36 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-The files that a run of bench/peers writes into its directory: plan.json before the first trial, a line of
-trials.jsonl after each, and hyperfine.json, all results in the form of hyperfine's own export, after each
-round. Their shapes are in bench/schema. What is not known is null.
+The files that a run of bench/peers writes into its directory: plan.json and machine.json before the first
+trial, a line of trials.jsonl after each, and hyperfine.json, all results in the form of hyperfine's own
+export, after each round. Their shapes are in bench/schema. What is not known is null.
 """
 
-import datetime
 import json
 import os
+import time
 
+import about
 import commands
 import hyperfine
-
-# Above these, before a trial, others use so much of the machine that it counts as noisy.
-OTHERS_PCT, STEAL_PCT = 5.0, 1.0
-
-
-def utc():
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+import noise
+from runner import utc
 
 
-def new_run_id():
-    return datetime.datetime.now(datetime.timezone.utc).strftime("peers-%Y%m%dT%H%M%SZ")
+def new_run_id(seed):
+    return f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-peers-{seed:08x}"
 
 
 class RunFiles:
-    def __init__(self, directory, run, options, about, packages):
-        self.directory, self.run, self.options, self.about = directory, run, options, about
+    def __init__(self, directory, run, options, how, packages):
+        """how: what all trials have in common: congestion, cpu_time_by."""
+        self.directory, self.run, self.options, self.how = directory, run, options, how
         self.packages = packages       # installed ones -> version
         self.exports = []              # (id of a cell, what hyperfine exported)
         os.makedirs(directory, exist_ok=True)
-        for name in ("plan.json", "trials.jsonl", "hyperfine.json"):
+        for name in ("plan.json", "machine.json", "trials.jsonl", "hyperfine.json"):
             if os.path.exists(self.path(name)):
                 raise SystemExit(f"bench/peers: {self.path(name)} is there already")
 
@@ -48,12 +45,12 @@ class RunFiles:
                 "nagle": None, "mss": None,
                 "file_bytes": self.options.file_size * 1024 if cell.small else self.options.size << 20,
                 "files": self.options.files if cell.small else 1, "streams": None, "sndbuf": None,
-                "rcvbuf": None, "notsent_lowat": None, "cc": self.about["congestion"], "cache": "warm",
+                "rcvbuf": None, "notsent_lowat": None, "cc": self.how["congestion"], "cache": "warm",
                 "sink": commands.SINKS[cell.sink], "path": "lo", "framing": None, "window": None,
                 "depth": None}
 
     def plan(self, cells, left_out):
-        described = self.about["commit"] or ""
+        head, dirty = about.commit()
         blocks = [name for name in commands.BLOCKS if any(cell.block == name for cell in cells)]
         family = {"question": f"which is faster or slower than {commands.DEFAULT}?",
                   "metric": "throughput_Bps", "factor": "strategy", "base": commands.DEFAULT,
@@ -61,16 +58,18 @@ class RunFiles:
         self._write("plan.json", {
             "schema": "zerohaul.plan/1", "run": self.run, "sweep": "peers",
             "title": "whole commands against each other", "created_utc": utc(),
-            "commit": described.removesuffix("-dirty") or None, "dirty": described.endswith("-dirty"),
-            "seed": self.options.seed,
+            "commit": head, "dirty": dirty, "seed": self.options.seed,
             "for_inference": self.options.rounds >= 11,
             "estimate_s": 5 * len(cells) * self.options.rounds, "anchor": None,
-            "blocks": [{"name": name, "title": commands.BLOCKS[name], "rounds": self.options.rounds,
+            "blocks": [{"name": name, "title": commands.BLOCKS[name], "rounds": self.options.rounds, "cap_ms": None,
                         "cells": [self.cell(cell) for cell in cells if cell.block == name],
                         "left_out": [{"id": one.name, "why": one.why}
                                      for one in left_out if one.block == name]} for name in blocks],
             "families": [dict(name="peers-" + name, block=name, **family) for name in blocks],
             "hypotheses": []})
+
+    def machine(self, build, directories, canaries):
+        self._write("machine.json", about.describe(self.run, utc(), build, directories, canaries))
 
     def _command(self, cell, record, export):
         return {"name": cell.peer.name,
@@ -78,16 +77,15 @@ class RunFiles:
                              if name in self.packages},
                 "verified": cell.peer.verified,
                 "durable": cell.durable,
-                "pinned": self.about["pinned"], "cpu_time_by": self.about["cpu_time_by"],
+                "pinned": not self.options.no_pin, "cpu_time_by": self.how["cpu_time_by"],
                 "sender_strategy": record.get("sender_strategy"),
                 "receiver_strategy": record.get("receiver_strategy"),
                 "hyperfine": export and {"time_s": export["times"][0], "user_s": export["user"],
                                          "system_s": export["system"]}}
 
-    def trial(self, cell, number, order, begun_utc, system, record, export):
+    def trial(self, cell, number, order, begun_utc, system, counters, record, export):
         """record: figures of transfer.run, or one with "error"."""
-        others, steal = system["others_pct"], system["steal_pct"]
-        flags = (["others-cpu"] if others > OTHERS_PCT else []) + (["steal"] if steal > STEAL_PCT else [])
+        flags = noise.flags_of(system)
         good = "error" not in record
         status = "ok" if good else "invalid" if record["not_here"] else "error"
         size = record.get("bytes", 0)
@@ -112,7 +110,7 @@ class RunFiles:
             "time": {"connect_s": None, "send_return_s": None, "acked_s": record["seconds"],
                      "rx_last_s": None, "first_done_s": None, "durable_s": None} if good else None,
             "bytes": size, "throughput_Bps": size / record["seconds"] if good else None,
-            "tx": side("sender"), "rx": side("receiver"), "system": system, "tcp": None, "mib": None,
+            "tx": side("sender"), "rx": side("receiver"), "system": system, "tcp": None, "mib": counters,
             "zc": None, "latency_us": None,
             "hash": {"equal": good, "bytes": size} if good or record.get("wrong_file") else None,
             "command": self._command(cell, record, export)}

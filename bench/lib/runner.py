@@ -25,7 +25,6 @@ ATTEMPTS = 3        # of one place in a round: the first and two more
 REPEATED = 0.25     # of a round at most: where it is never quiet more trials are no better
 TRIAL_SECONDS = 60
 CHECK_BYTES = 16 * MIB
-CANARY_BYTES = 64 * MIB
 STORED = {"tmpfs", "disk", "disk+fdatasync"}
 PATIENCE = {True: (30.0, 60.0), False: (0.5, 2.0)}  # of the gate: for a trial, for a round
 
@@ -95,8 +94,8 @@ class Run:
     def __init__(self, plan, directory, build, work, memory):
         """work, memory: directories for files that do not outlive the run; memory may be None."""
         self.plan = plan
+        self.build = build
         self.trial_program = os.path.join(build, "bench", "trial")
-        self.canary_program = os.path.join(build, "bench", "canary")
         self.work, self.memory = work, memory
         self.log = Log(os.path.join(directory, "trials.jsonl"))
         self.canaries = Log(os.path.join(directory, "canaries.jsonl"))
@@ -118,7 +117,7 @@ class Run:
         for kind, path in (("warm", self.source("warm")), ("cold", self.source("cold"))):
             sizes = [cell["file_bytes"] for cell in cells if (cell["cache"] == "warm") == (kind == "warm")]
             if sizes:
-                size = max(sizes + [CANARY_BYTES]) if kind == "warm" else max(sizes)
+                size = max(sizes + [noise.CANARY_BYTES]) if kind == "warm" else max(sizes)
                 machine.make_file(path, size, random.Random(self.plan["seed"]))
 
     def source(self, cache):
@@ -219,8 +218,7 @@ class Run:
             "others_pct": round(seen["others_pct"], 3), "load1": os.getloadavg()[0], **noise.pressure()})
 
     def canary_figures(self):
-        done = subprocess.run([self.canary_program, self.source("warm")], check=True, capture_output=True)
-        return json.loads(done.stdout)
+        return noise.canary_figures(self.build, self.source("warm"))
 
     def attempts(self, block, number):
         """order -> trials of that place so far."""

@@ -88,8 +88,8 @@ class View:
         return next(one["title"] for one in self.run.plan["blocks"] if one["name"] == block)
 
     def anchor_level(self, factor, levels):
-        wanted = self.run.plan["anchor"][factor]
-        return wanted if wanted in levels else levels[0]
+        anchor = self.run.plan["anchor"]
+        return anchor[factor] if anchor and anchor[factor] in levels else levels[0]
 
     def cut(self, block, vary):
         """The cells of a block that differ in these factors only; the others are at the anchor's level."""
@@ -604,33 +604,54 @@ def rate_cell(view, block, cell, factor):
 
 
 def peers(view):
-    lines = view.run.peers
-    if not len(lines):
-        return absent("peers", "Whole commands against other programs", "whole commands (peers.jsonl)")
+    """Whole commands, a picture and a table for each block and sink."""
+    parts = {}
+    for block in view.run.cells:
+        for cell in view.cells(block):
+            if cell["kind"] == "command":
+                parts.setdefault((block, cell["sink"]), []).append(cell)
+    if not parts:
+        return absent("peers", "Whole commands against other programs", "whole commands")
     pieces = []
-    for what in dict.fromkeys(lines["what"]):
-        mine = lines[(lines["what"] == what) & (lines["status"] == "ok") & lines["equal"].fillna(False).astype(bool)]
-        found = [(command, stats.median(part["wall_s"]), stats.median(part["cpu_s"]), part.iloc[0])
-                 for command, part in mine.groupby("command")]
-        found.sort(key=lambda one: one[1].value)
-        if not found:
-            continue
-        key = "peers-" + "".join(letter if letter.isalnum() else "-" for letter in what)
-        told = "; ".join(f"{command} {number_text(wall.value)} s" for command, wall, _, _ in found)
-        rows = [(command, wall.value, wall.low, wall.high) for command, wall, _, _ in found]
-        svg = plots.dots(key, view.run.id, rows,
-                         f"{what}: wall time, s", f"Wall time of whole commands, {what}", told, from_zero=True)
-        pieces.append(Picture(key, svg, f"{what}: the time that a user waits."))
-        pieces.append(Table(["command", "verified", "durable", "wall time, s", "CPU of both sides, s"],
-                            [[command, yes(one["verified"]), yes(one["durable"]), median_text(wall),
-                              median_text(cpu) if cpu else "-"] for command, wall, cpu, one in found],
-                            f"{what}. Every result was compared with its source; run {view.run.id}", 3))
-    failed = int((lines["status"] != "ok").sum())
-    if failed:
-        pieces.append(Prose(f"{failed} trials failed and have no figures."))
+    for (block, sink), cells in parts.items():
+        pieces += commands_of(view, block, sink, cells)
     return Section("peers", "Whole commands against other programs",
-                   "They do not promise the same: see who compared the bytes, and who waited for stable storage.",
-                   pieces)
+                   "They do not promise the same: see who compared the bytes, and who waited for stable storage. Every "
+                   f"result was compared with its source. The verdict is about {own_command(view)}, and about "
+                   "throughput.", pieces)
+
+
+def own_command(view):
+    """The one that the others are held against."""
+    return next(one["base"] for one in view.run.plan["families"]
+                if any(cell["kind"] == "command" for cell in view.run.cells.get(one["block"], ())))
+
+
+def commands_of(view, block, sink, cells):
+    counted = records.counting(view.run)
+    found = []
+    for cell in cells:
+        mine = counted[(counted["block"] == block) & (counted["id"] == cell["id"])]
+        found.append((cell, stats.median(mine["wall_s"]), mine.iloc[0]))
+    found.sort(key=lambda one: one[1].value)
+    what = f"{commands_text(found[0][0])} to {sink}"
+    key = "peers-" + "".join(letter if letter.isalnum() else "-" for letter in f"{block}-{sink}")
+    svg = plots.dots(key, view.run.id, [(cell["strategy"], wall.value, wall.low, wall.high) for cell, wall, _ in found],
+                     f"{what}: wall time, s", f"Wall time of whole commands, {what}",
+                     "; ".join(f"{cell['strategy']} {number_text(wall.value)} s" for cell, wall, _ in found),
+                     from_zero=True)
+    rows = [[cell["strategy"], one["verified"], one["durable"], median_text(wall),
+             median_text(view.median(block, cell, "cpu_s_per_GB")),
+             ratio_cell(view.comparison(block, cell, "throughput_Bps", "strategy"))] for cell, wall, one in found]
+    return [Picture(key, svg, f"{what}: the time that a user waits."),
+            Table(["command", "verified", "durable", "wall time, s", "CPU-s/GB, both sides", "throughput, times ours"],
+                  rows, f"{view.title_of(block)}: {what}; run {view.run.id}", 3)]
+
+
+def commands_text(cell):
+    if cell["files"] == 1:
+        return f"a file of {size_text(cell['file_bytes'])}"
+    return f"{cell['files']:,} files of {size_text(cell['file_bytes'])}"
 
 
 def yes(value):
@@ -859,7 +880,7 @@ def opening(view):
     copies = [cell for cell in cells if cell["strategy"] == "copy"]
     base = best_of(view, block, copies) if copies else None
     if not best:
-        said = "no strategy was measured against buffer sizes"
+        said = opening_of_commands(view) or "no strategy was measured against buffer sizes"
     else:
         said = (f"{best['strategy']} with {size_text(best['buffer'])} moved most, "
                 f"{rate_text(view.median(block, best, 'throughput_Bps'))}")
@@ -870,6 +891,17 @@ def opening(view):
     counts = findings.count_words(view.summary["comparisons"])
     total = sum(counts.values())
     return (f"{said[0].upper()}{said[1:]}; {total - counts[stats.NOTHING]} of {total} comparisons show a difference.")
+
+
+def opening_of_commands(view):
+    """How many programs are faster than ours and how many slower, where a run is of whole commands."""
+    told = [one for one in view.summary["comparisons"]
+            if any(cell["kind"] == "command" for cell in view.run.cells[one["block"]])]
+    if not told:
+        return None
+    counts = findings.count_words(told)
+    return (f"held against {own_command(view)}, other commands were slower in {counts[stats.SLOWER]} and faster in "
+            f"{counts[stats.FASTER]} of {len(told)} comparisons")
 
 
 def against(view, block, best, base):

@@ -9,15 +9,12 @@ import jsonschema
 SCHEMAS = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "schema")
 # file of a run -> its schema; of *.jsonl each line
 FILES = {"plan.json": "plan", "machine.json": "machine", "summary.json": "summary", "trials.jsonl": "trial",
-         "canaries.jsonl": "canary", "peers.jsonl": "peer"}
+         "canaries.jsonl": "canary"}
 
 
 def load(name, directory=SCHEMAS):
     with open(os.path.join(directory, name + ".json"), encoding="utf-8") as file:
-        schema = json.load(file)
-    # It names the format, and is no address that references could be looked up at.
-    schema.pop("$id", None)
-    return jsonschema.Draft7Validator(schema)
+        return jsonschema.Draft7Validator(json.load(file))
 
 
 def fault(validator, record):

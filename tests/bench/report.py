@@ -33,7 +33,7 @@ MODES = ["nodelay", "cork", "msg_more", "nodelay+cork"]
 EXPECTED = {"bulk-rate", "bulk-cpu", "bulk-sender-cpu", "bulk-calls", "pareto-front", "nagle-copy-native-mss",
             "nagle-copy-native-mss-segments", "nagle-sendfile-mss-1448", "small-send-sendfile-1-p50",
             "small-send-sendfile-1-p99", "streams-cubic", "streams-bbr", "buffers-copy", "buffers-sendfile",
-            "peers-one-large-file", "peers-20-000-small-files", "quality-anchor", "quality-canaries", "quality-same"}
+            "peers-large-tmpfs", "peers-large-disk-syncfs", "peers-small-disk-syncfs", "quality-anchor", "quality-canaries", "quality-same"}
 SECTIONS = ["headline", "hypotheses", "bulk", "pareto", "nagle", "small", "streams", "buffers", "caches", "peers",
             "verdicts", "quality", "limits", "machine"]
 
@@ -192,7 +192,7 @@ def hypotheses_get_the_verdicts_of_the_truth():
 
 
 def a_first_look_has_no_verdicts():
-    reported("quick", small=True, rounds=5, for_inference=False, only=["A"], peers=False)
+    reported("quick", small=True, rounds=5, for_inference=False, only=["A"])
     summary = summary_of("quick")
     assert {one["verdict"] for one in summary["comparisons"]} == {"no difference shown"}
     assert not any(one["fits"] for one in summary["comparisons"])
@@ -206,8 +206,21 @@ def a_first_look_has_no_verdicts():
         assert words in text_of("quick", "report.html") and words in text_of("quick", "SUMMARY.md"), words
 
 
+def a_run_of_commands_alone_is_shown():
+    reported("commands", only=["large", "small"])
+    summary, words = summary_of("commands"), text_of("commands", "SUMMARY.md")
+    assert summary["sentence"].startswith("Held against zerohaul, other commands were slower in "), summary["sentence"]
+    cells, comparisons = cells_of(summary)
+    found = {(cells[one["cell"]]["strategy"], one["verdict"]) for one in comparisons}
+    assert {("rsync", "slower"), ("scp", "slower"), ("cp", "faster")} <= found, found
+    assert "| rsync | digest of the file | no, then sync -f |" in words, words
+    page = Page(text_of("commands", "report.html"))
+    assert set(page.figures) == {"peers-large-tmpfs", "peers-large-disk-syncfs", "peers-small-disk-syncfs"} | {
+        name for name in page.figures if name.startswith("quality-")}, page.figures.keys()
+
+
 def a_harness_that_contradicts_itself_is_not_believed():
-    shutil.copytree(reported("quick", small=True, rounds=5, for_inference=False, only=["A"], peers=False),
+    shutil.copytree(reported("quick", small=True, rounds=5, for_inference=False, only=["A"]),
                     path("broken"))
     lines = text_of("broken", "trials.jsonl").splitlines()
     with open(path("broken", "trials.jsonl"), "w", encoding="utf-8") as file:
@@ -430,7 +443,8 @@ if __name__ == "__main__":
             made_up_runs_have_the_form_of_real_ones, compressed_trials_give_the_same_report,
             verdicts_are_those_of_the_truth, cost_and_latency_have_their_own_words,
             hypotheses_get_the_verdicts_of_the_truth, a_first_look_has_no_verdicts,
-            a_harness_that_contradicts_itself_is_not_believed, failed_trials_have_no_figures,
+            a_run_of_commands_alone_is_shown, a_harness_that_contradicts_itself_is_not_believed,
+            failed_trials_have_no_figures,
             runs_of_the_same_truth_agree, runs_of_another_truth_do_not, what_cannot_be_read_is_said,
             the_page_stands_alone, every_figure_names_its_run, pictures_are_described, a_browser_shows_it,
             a_browser_finds_what_is_wrong,

@@ -18,6 +18,10 @@ KIB, MIB, GB = 1 << 10, 1 << 20, 10 ** 9
 CELL = dict(kind="bulk", strategy="copy", receive="discard", buffer=64 * KIB, nagle="default", mss=None,
             file_bytes=1 << 30, files=1, streams=1, sndbuf=None, rcvbuf=None, notsent_lowat=None, cc="cubic",
             cache="warm", sink="discard", path="lo", framing=None, window=None, depth=None)
+# Whole commands: verified, durable, and seconds for a gibibyte and for many small files.
+COMMANDS = {"zerohaul": ("digest of each MiB, both sides", "data and name", 1.3, 2.5),
+            "rsync": ("digest of the file", "no, then sync -f", 3.2, 4.0), "scp": ("no", "no, then sync -f", 4.5, 30.0),
+            "nc": ("no", "no, then sync -f", 1.6, None), "cp": ("no", "no, then sync -f", 0.9, 2.0)}
 ZERO_COPY = ("msg-zerocopy", "uring-zc")
 PEAK_GBPS = {"copy": 4.0, "copy-dup": 4.0, "mmap": 3.0, "msg-zerocopy": 3.6, "sendfile": 7.0, "splice": 8.0,
              "uring-copy": 4.4, "uring-zc": 3.9}
@@ -37,9 +41,17 @@ def every(**levels):
     return [cell(**dict(zip(levels, chosen))) for chosen in itertools.product(*levels.values())]
 
 
+def commands(large):
+    """The cells of whole commands, as bench/peers has them."""
+    files = dict(file_bytes=1 << 30, files=1) if large else dict(file_bytes=8 * KIB, files=20000)
+    return [cell(kind="command", strategy=name, receive=None, buffer=None, nagle=None, streams=None, sink=sink, **files)
+            for name, of in COMMANDS.items() if of[2 if large else 3]
+            for sink in (("tmpfs", "disk+syncfs") if large else ("disk+syncfs",))]
+
+
 def blocks(small):
     modes = ["default", "nodelay", "cork", "msg_more", "nodelay+cork"]
-    rounds = {"A": 15, "B": 11, "C": 9, "D": 11, "E": 11, "F": 9}
+    rounds = {"A": 15, "B": 11, "C": 9, "D": 11, "E": 11, "F": 9, "large": 11, "small": 11}
     some = slice(None, None, 3) if small else slice(None)
     cells = {
         "A": every(strategy=list(PEAK_GBPS),
@@ -59,9 +71,11 @@ def blocks(small):
         "F": [one for one in every(strategy=["copy", "sendfile", "splice"], cache=["warm", "cold", "direct"],
                                    sink=["discard", "tmpfs", "disk", "disk+fdatasync"])
               if one["cache"] != "direct" or one["strategy"] == "copy"],
+        "large": commands(True), "small": commands(False),
     }
     titles = {"A": "strategy x buffer", "B": "Nagle", "C": "small files", "D": "socket buffers",
-              "E": "streams x congestion control", "F": "cache x sink"}
+              "E": "streams x congestion control", "F": "cache x sink",
+              "large": "one large file", "small": "many small files"}
     return [dict(name=name, title=titles[name], rounds=rounds[name], cap_ms=None, cells=cells[name],
                  left_out=[dict(id="F sendfile direct", why="sendfile does not read by O_DIRECT")]
                  if name == "F" else []) for name in cells]
@@ -88,6 +102,8 @@ def families():
                ["strategy"]),
         family("F", "F", "Is copy to be beaten from this cache to this sink?", "throughput_Bps", "strategy",
                "copy", ["cache"]),
+        *(family("peers-" + block, block, "Which is faster or slower than zerohaul?", "throughput_Bps", "strategy",
+                 "zerohaul", ["sink"], dict(kind=["command"])) for block in ("large", "small")),
     ]
 
 
@@ -128,6 +144,8 @@ def hypotheses():
 
 def true_rate(one):
     """Bytes per second."""
+    if one["kind"] == "command":
+        return one["file_bytes"] * one["files"] / COMMANDS[one["strategy"]][2 if one["files"] == 1 else 3]
     knee = 8 * KIB if one["strategy"] != "splice" else 24 * KIB
     rate = PEAK_GBPS[one["strategy"]] * one["buffer"] / (one["buffer"] + knee)
     if one["buffer"] > MIB:
@@ -161,6 +179,8 @@ def measured(one, luck, generator):
     def noise(width=0.01):
         return math.exp(generator.normal(0, width))
 
+    if one["kind"] == "command":
+        return measured_command(one, true_rate(one) * luck * noise())
     size = int(min(max(one["buffer"] * 4000, 4 * MIB), GB)) if one["kind"] == "bulk" else one["file_bytes"] * 50
     rate = true_rate(one) * luck * noise()
     seconds = size / rate
@@ -187,17 +207,35 @@ def measured(one, luck, generator):
         hash=None)
 
 
+def measured_command(one, rate):
+    size = one["file_bytes"] * one["files"]
+    known, seconds = dict(side(0.3 * size / GB, 0), syscalls=None), size / rate
+    verified, durable = COMMANDS[one["strategy"]][:2]
+    return dict(
+        bytes=size, throughput_Bps=rate, latency_us=None, tcp=None, zc=None, hash=dict(equal=True, bytes=size),
+        time=dict(connect_s=None, send_return_s=None, acked_s=seconds, rx_last_s=None, first_done_s=None,
+                  durable_s=None),
+        tx=known, rx=None if one["strategy"] == "cp" else known,
+        command=dict(name=one["strategy"], packages={}, verified=verified, durable=durable, pinned=True,
+                     cpu_time_by="nobody", sender_strategy=None, receiver_strategy=None,
+                     hyperfine=dict(time_s=seconds, user_s=0.1, system_s=0.2)))
+
+
+def effective(one):
+    return dict(mss=one["mss"] or 65483, sndbuf=4 * MIB, rcvbuf=4 * MIB, pipe=None, cc=one["cc"], nodelay=0, cork=0,
+                chunk=one["buffer"], depth=8, strategy=one["strategy"], receive=one["receive"], direct=0,
+                resident_pct=100.0, cpus=[0, 1])
+
+
 def trial(seed, block, one, role, number, order, luck, generator):
     """A line of trials.jsonl. One in fifty is noisy, in one round that is bad."""
     noisy = generator.random() < 0.02
     minute, second = divmod(number * 17 + order, 3600)[1] // 60, order % 60
     return dict(
         schema="zerohaul.trial/1", run=RUN, block=block, role=role, round=number, order=order, attempt=1,
-        seed=seed, t_utc=f"2026-01-02T{number:02}:{minute:02}:{second:02}Z", harness="native", status="ok",
+        seed=seed, t_utc=f"2026-01-02T{number:02}:{minute:02}:{second:02}Z", harness="hyperfine" if one["kind"] == "command" else "native", status="ok",
         quality="noisy" if noisy else "clean", flags=["others-cpu"] if noisy else [], error=None, cell=one,
-        effective=dict(mss=one["mss"] or 65483, sndbuf=4 * MIB, rcvbuf=4 * MIB, pipe=None, cc=one["cc"],
-                       nodelay=0, cork=0, chunk=one["buffer"], depth=8, strategy=one["strategy"],
-                       receive=one["receive"], direct=0, resident_pct=100.0, cpus=[0, 1]),
+        effective=None if one["kind"] == "command" else effective(one),
         system=dict(wall_s=1.0, user_s=0.1, sys_s=0.8, softirq_s=0.1, steal_s=0.0, idle_s=1.0,
                     others_pct=1.0, steal_pct=0.0),
         mib={"OutSegs": 1000}, **measured(one, luck, generator))
@@ -213,6 +251,8 @@ def make_trials(plan, generator):
             middle = len(order) // 2
             line = [(anchor, "anchor"), *((one, "cell") for one in order[:middle]), (anchor, "anchor"),
                     *((one, "cell") for one in order[middle:]), (anchor, "anchor")]
+            if not anchor or block["cells"][0]["kind"] == "command":
+                line = [(one, "cell") for one in order]
             for place, (one, role) in enumerate(line):
                 yield trial(plan["seed"], block["name"], one, role, number, place, luck, generator)
 
@@ -225,21 +265,6 @@ def make_canaries(plan, generator):
                        t_utc=f"2026-01-02T{number:02}:00:00Z", memcpy_Bps=9e9 * a, getppid_ns=110 * b,
                        pread_Bps=7e9 * c, steal_pct=0.1, others_pct=1.0, load1=1.0, psi_cpu_avg10=0.0,
                        psi_io_avg10=0.0, psi_memory_avg10=0.0)
-
-
-def make_peers(generator, rounds=9):
-    """command: verified, durable, and seconds for a gigabyte and for many small files"""
-    commands = {"zerohaul": (True, True, 1.3, 2.5), "rsync daemon": (True, False, 3.2, 4.0),
-                "scp": (False, False, 4.5, 30.0), "nc": (False, False, 1.6, None),
-                "cp (local)": (False, False, 0.9, 2.0)}
-    for number in range(1, rounds + 1):
-        for order, (name, (verified, durable, *seconds)) in enumerate(commands.items()):
-            for what, one in zip(("one large file", "20,000 small files"), seconds):
-                if one:
-                    wall = one * math.exp(generator.normal(0, 0.04))
-                    yield dict(schema="zerohaul.peer/1", run=RUN, round=number, order=order, what=what,
-                               command=name, verified=verified, durable=durable, status="ok", error=None,
-                               equal=True, files=1, bytes=GB, wall_s=wall, cpu_s=0.6 * wall)
 
 
 def machine():
@@ -256,7 +281,7 @@ def machine():
         ceilings=dict(memcpy_Bps=9e9, pread_Bps=7e9, getppid_ns=110.0, disk_read_Bps=None, disk_write_Bps=None))
 
 
-def make(directory, small=False, seed=1, rounds=None, for_inference=True, only=None, peers=True):
+def make(directory, small=False, seed=1, rounds=None, for_inference=True, only=None):
     """Writes a run; rounds: of every block, instead of its own; only: names of blocks."""
     generator = np.random.default_rng(seed)
     made = [block for block in blocks(small) if not only or block["name"] in only]
@@ -264,15 +289,15 @@ def make(directory, small=False, seed=1, rounds=None, for_inference=True, only=N
         block["rounds"] = rounds or block["rounds"]
     plan = dict(schema="zerohaul.plan/1", run=RUN, sweep="synthetic", title="Made-up figures",
                 created_utc="2026-01-02T00:00:00Z", commit="0123456789ab", dirty=False, seed=seed,
-                for_inference=for_inference, estimate_s=60.0, anchor=cell(), blocks=made,
+                for_inference=for_inference, estimate_s=60.0, blocks=made,
+                anchor=cell() if any(one["cells"][0]["kind"] != "command" for one in made) else None,
                 families=[one for one in families() if not only or one["block"] in only],
                 hypotheses=hypotheses())
     os.makedirs(directory, exist_ok=True)
     for name, record in (("plan.json", plan), ("machine.json", machine())):
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
             json.dump(record, file)
-    lines = {"trials.jsonl": make_trials(plan, generator), "canaries.jsonl": make_canaries(plan, generator),
-             "peers.jsonl": make_peers(generator) if peers else ()}
+    lines = {"trials.jsonl": make_trials(plan, generator), "canaries.jsonl": make_canaries(plan, generator)}
     for name, records in lines.items():
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
             file.writelines(json.dumps(record) + "\n" for record in records)

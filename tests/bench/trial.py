@@ -173,7 +173,9 @@ def gbench(*words):
     done = subprocess.run([GBENCH, "--benchmark_filter=strategy:0/buffer:65536/", "--benchmark_format=json",
                            *words], capture_output=True, check=False, timeout=100)
     assert done.returncode == 0 and b"nan" not in done.stdout.lower(), done
-    return json.loads(done.stdout)["benchmarks"]
+    exported = json.loads(done.stdout)
+    assert exported["context"]["host_name"] == "", exported["context"]
+    return exported["benchmarks"]
 
 
 def google_benchmark_has_counters_and_lines_of_its_own():

@@ -84,6 +84,13 @@ def check_complete(path, plan, trials, findings):
         return  # not as the schema has it, which was said
 
 
+def check_export(root, path, findings):
+    """What other programs exported knows nothing of runs; nor is it to know names of hosts."""
+    for _, record in records_of(root, path, findings):
+        if not isinstance(record, dict) or (record.get("context") or {}).get("host_name"):
+            findings.add(path, 1, "names a host")
+
+
 def check_run(root, directory, paths, findings):
     records = {}
     for path in paths:
@@ -92,7 +99,9 @@ def check_run(root, directory, paths, findings):
             records[packed.plain_name(inside)] = check_records(root, directory, path, findings)
         elif not OTHERS.fullmatch(inside):
             findings.add(path, 1, "is no file of a run")
-        elif os.path.basename(directory) not in tree.read(root, path) and not inside.endswith("gbench.json"):
+        elif inside.endswith(".json"):
+            check_export(root, path, findings)
+        elif os.path.basename(directory) not in tree.read(root, path):
             findings.add(path, 1, f"does not name its run, {os.path.basename(directory)}")
     there = {packed.plain_name(os.path.relpath(path, directory)) for path in paths}
     for name in NEEDED:

@@ -71,7 +71,7 @@ void example(void)
 RUN = "results/box/run-1/"
 RECORD = {"type": "object", "required": ["run"], "properties": {"round": {"type": "integer"}}}
 GOOD.update({f"bench/schema/{name}.json": json.dumps(RECORD) + "\n"
-             for name in ("plan", "machine", "summary", "trial", "canary", "peer")})
+             for name in ("plan", "machine", "summary", "trial", "canary")})
 GOOD.update({
     "results/README.md": "# Results\n",
     RUN + "plan.json": json.dumps({"run": "run-1", "commit": "0123abc", "dirty": False, "blocks": [
@@ -182,6 +182,7 @@ CASES = (
     ("results", RUN + "machine.json", change('"0123abc"', "null"), "a clean commit"),
     ("results", RUN + "summary.json", put("{}\n"), "'run' is a required property"),
     ("results", RUN + "report.html", put("<title>run</title>\n"), "does not name its run"),
+    ("results", RUN + "gbench.json", put('{"context": {"host_name": "box"}}\n'), "names a host"),
     ("results", RUN + "notes.txt", put("run-1\n"), "is no file of a run"),
     ("results", "results/box/run-2/plan.json", put('{"run": "run-2"}\n'), "trials.jsonl:1: is missing"),
     ("results", "results/box/notes.md", put("notes\n"), "lies beside the runs"),
@@ -208,6 +209,7 @@ INNOCENT = (
     ("results", FIGURES, add(TABLE.format("class")), None),
     ("results", FIGURES, add("\n## Limits\n\nBelow 26 MB/s it waits.\n\n```\n7.5 GB/s\n```\n"), None),
     ("results", RUN + "plots/a.svg", put("<svg>run-1</svg>\n"), None),
+    ("results", RUN + "gbench.json", put('{"context": {"host_name": ""}}\n'), None),
     ("results", RUN + "canaries.jsonl", put('{"run": "run-1"}\n'), None),
     ("links", "README.md", add("```\n[gone](gone.md)\n```\n[web](https://example.org/x)\n"), None),
 )
