@@ -104,6 +104,10 @@ def _rsync_tree_client(place):
     return Command([_program("rsync"), "-r", "-W", place.source, f"rsync://{place.url}/in/"])
 
 
+def _rsync_archive_client(place):
+    return Command([_program("rsync"), "-a", place.source, f"rsync://{place.url}/in/"])
+
+
 def _tar_to(place, sender):
     """A client that is given what tar packs."""
     return Command(["sh", "-c", shlex.join(["tar", "-C", os.path.dirname(place.source), "-cf", "-",
@@ -317,6 +321,10 @@ OTHERS = [
          trees="knows no directories, and syncs a control file for each file of a list: minutes"),
     Peer("cp", ["cp"], ["coreutils"], None, _cp_client, trees=(None, _cp_tree_client)),
 ]
+
+# What bench/compare holds a directory against: rsync as it is called by those who want a copy of a tree.
+RSYNC_ARCHIVE = Peer("rsync -a", ["rsync"], ["rsync"], _rsync_listener, _rsync_archive_client, verified=_FILE_DIGEST)
+CP_TREES = Peer("cp -r", ["cp"], ["coreutils"], None, _cp_tree_client)
 
 
 @functools.lru_cache

@@ -17,6 +17,7 @@ import hyperfine  # noqa: E402
 import machine  # noqa: E402
 import peers  # noqa: E402
 import transfer  # noqa: E402
+import trees  # noqa: E402
 from figures import Bound  # noqa: E402
 
 
@@ -194,6 +195,52 @@ def directories_are_the_same_when_all_files_are():
         assert not machine.same(one, other), "a file too many was not seen"
 
 
+def a_fresh_file_system_can_be_had_again():
+    if not machine.is_root() or not machine.find_program("mkfs.ext4"):
+        raise tap.Skip("needs root and mkfs.ext4")
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as directory:
+        for _ in range(2):
+            with contextlib.ExitStack() as stack:
+                found = machine.loop_mount(stack, directory, "ext4", 64 << 20)
+                if not found:
+                    raise tap.Skip("no loop device")
+                equal(machine.file_system_of(found), "ext4")
+                equal(os.listdir(found), ["lost+found"])
+                with open(os.path.join(found, "file"), "wb"):
+                    pass
+            equal(os.listdir(directory), [])
+
+
+def holes_are_seen_and_kept_out_of_the_page_cache():
+    with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as directory:
+        one, other = os.path.join(directory, "one"), os.path.join(directory, "other")
+        trees.make_sparse(one, 64 << 20, 4 << 20, random.Random(1))
+        if not machine.is_sparse(one):
+            raise tap.Skip("this file system has no holes")
+        machine.warm(one)
+        assert machine.resident(one) < 0.5, machine.resident(one)
+        subprocess.run(["cp", "--sparse=always", one, other], check=True)
+        assert machine.same(one, other)
+        hole = machine.data_ranges(one)[0][1]
+        for at in (0, hole):  # in the data, and where only the copy has some
+            with open(other, "r+b") as file:
+                file.seek(at)
+                file.write(bytes([os.pread(file.fileno(), 1, at)[0] ^ 1]))
+            assert not machine.same(one, other), at
+            with open(other, "r+b") as file:
+                file.seek(at)
+                file.write(bytes([os.pread(file.fileno(), 1, at)[0] ^ 1]))
+            assert machine.same(one, other), at
+        keeps = trees.keeps_holes(peers.Peer("any", [], [], None, None, report=lambda place, record: None), one)
+        keeps.report(peers.Place(one, other, directory, 0), {})
+        subprocess.run(["cp", "--sparse=never", one, other], check=True)
+        try:
+            keeps.report(peers.Place(one, other, directory, 0), {})
+        except machine.WrongFile:
+            return
+        raise AssertionError("holes that were filled were not seen")
+
+
 def main():
     return tap.run([
         ratios_are_taken_within_a_round, the_best_by_its_median_is_the_opponent,
@@ -202,7 +249,8 @@ def main():
         who_brought_a_wrong_file_does_not_count, a_right_file_gives_figures_and_leaves_nothing,
         a_wrong_file_gives_none, a_listener_that_fails_is_told,
         hyperfine_times_the_same, hyperfine_counts_no_wrong_file,
-        one_call_of_hyperfine_is_as_good_as_many, directories_are_the_same_when_all_files_are])
+        one_call_of_hyperfine_is_as_good_as_many, directories_are_the_same_when_all_files_are,
+        a_fresh_file_system_can_be_had_again, holes_are_seen_and_kept_out_of_the_page_cache])
 
 
 if __name__ == "__main__":
