@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 bench/peers as it is called: its list, a quick run with its records, Ctrl-C, nothing left behind. What a quick
-run finds is not judged, only that everybody's bytes arrived.   Environment: ZH_BUILD
+run finds is not judged, only that everybody's bytes arrived.   usage: peers.py [--all]   Environment: ZH_BUILD
 """
 import contextlib
 import glob
@@ -122,8 +122,17 @@ def refuses_a_name_that_nobody_has():
 
 
 def a_quick_run_compares_everybody():
+    compare()
+
+
+def a_quick_run_compares_some():
+    compare("--block", "large", "--block", "small", "--only", "rsync", "--only", "scp", "--only", "cp",
+            "--files", "100")
+
+
+def compare(*chosen):
     begun = time.monotonic()
-    with run() as (process, output):
+    with run(*chosen) as (process, output):
         said, _ = process.communicate(timeout=200)
         assert process.returncode == 0, said
         with open(os.path.join(output, "plan.json"), encoding="utf-8") as file:
@@ -131,6 +140,8 @@ def a_quick_run_compares_everybody():
         with open(os.path.join(output, "hyperfine.json"), encoding="utf-8") as file:
             exported = json.load(file)["results"]
         trials = lines_of(os.path.join(output, "trials.jsonl"))
+        with open(os.path.join(output, "machine.json"), encoding="utf-8") as file:
+            check_all("machine.json", [json.load(file)])
         check_all("plan.json", [plan])
         check_all("trial.json", trials)
         planned = [cell["id"] for block in plan["blocks"] for cell in block["cells"]]
@@ -160,9 +171,11 @@ def ctrl_c_puts_everything_back():
 
 
 def main():
+    if sys.argv[1:] == ["--all"]:
+        return tap.run([a_quick_run_compares_everybody])
     return tap.run([
         lists_its_cells, says_who_is_left_out_and_why, refuses_a_block_that_is_none,
-        refuses_a_name_that_nobody_has, a_quick_run_compares_everybody, ctrl_c_puts_everything_back])
+        refuses_a_name_that_nobody_has, a_quick_run_compares_some, ctrl_c_puts_everything_back])
 
 
 if __name__ == "__main__":

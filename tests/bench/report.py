@@ -33,7 +33,8 @@ MODES = ["nodelay", "cork", "msg_more", "nodelay+cork"]
 EXPECTED = {"bulk-rate", "bulk-cpu", "bulk-sender-cpu", "bulk-calls", "pareto-front", "nagle-copy-native-mss",
             "nagle-copy-native-mss-segments", "nagle-sendfile-mss-1448", "small-send-sendfile-1-p50",
             "small-send-sendfile-1-p99", "streams-cubic", "streams-bbr", "buffers-copy", "buffers-sendfile",
-            "peers-large-tmpfs", "peers-large-disk-syncfs", "peers-small-disk-syncfs", "quality-anchor", "quality-canaries", "quality-same"}
+            "peers-large-tmpfs", "peers-large-disk-syncfs", "peers-small-disk-syncfs", "quality-anchor",
+            "quality-canaries", "quality-same"}
 SECTIONS = ["headline", "hypotheses", "bulk", "pareto", "nagle", "small", "streams", "buffers", "caches", "peers",
             "verdicts", "quality", "limits", "machine"]
 

@@ -233,8 +233,9 @@ def trial(seed, block, one, role, number, order, luck, generator):
     minute, second = divmod(number * 17 + order, 3600)[1] // 60, order % 60
     return dict(
         schema="zerohaul.trial/1", run=RUN, block=block, role=role, round=number, order=order, attempt=1,
-        seed=seed, t_utc=f"2026-01-02T{number:02}:{minute:02}:{second:02}Z", harness="hyperfine" if one["kind"] == "command" else "native", status="ok",
-        quality="noisy" if noisy else "clean", flags=["others-cpu"] if noisy else [], error=None, cell=one,
+        seed=seed, t_utc=f"2026-01-02T{number:02}:{minute:02}:{second:02}Z", status="ok",
+        harness="hyperfine" if one["kind"] == "command" else "native", quality="noisy" if noisy else "clean",
+        flags=["others-cpu"] if noisy else [], error=None, cell=one,
         effective=None if one["kind"] == "command" else effective(one),
         system=dict(wall_s=1.0, user_s=0.1, sys_s=0.8, softirq_s=0.1, steal_s=0.0, idle_s=1.0,
                     others_pct=1.0, steal_pct=0.0),
