@@ -185,11 +185,12 @@ enum {
 	 * zh_stats.calibration.
 	 */
 	ZH_CALIBRATE = 1u << 1,
+	ZH_NO_CORK = 1u << 2, /* with ZH_NAGLE_DEFAULT: as the socket is, never corked */
 };
 
 struct zh_options {
 	uint32_t size;
-	uint32_t flags;
+	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_NO_CORK */
 	const char *strategy; /* NULL: the plan chooses */
 	uint32_t chunk_bytes; /* 0: the plan chooses; what one call moves */
 	uint32_t depth;       /* 0: the plan chooses; operations in flight */

@@ -456,7 +456,8 @@ static bool channel_corks(const struct channel *channel)
 {
 	return channel->side == ZH_SEND &&
 	       (channel->nagle == ZH_NAGLE_CORK ||
-		       (channel->nagle == ZH_NAGLE_DEFAULT && channel->strategy->corks));
+		       (channel->nagle == ZH_NAGLE_DEFAULT && channel->strategy->corks &&
+			       !channel->never_corks));
 }
 
 /* A receiver that was faster than its peer sleeps until it pays to go on. */

@@ -57,6 +57,7 @@ struct channel {
 	int abort_fd;        /* borrowed, -1: none; readable: give up with -ECANCELED */
 	int stall_ms;        /* -1: wait for ever */
 	enum zh_nagle nagle; /* when small segments are sent within an extent */
+	bool never_corks;    /* unless nagle says so: the default is the socket's alone */
 
 	/* the file in hand */
 	int file;   /* borrowed */

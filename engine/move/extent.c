@@ -89,6 +89,7 @@ static int move(enum zh_side side, int file, int sock, struct zh_extent extent,
 		return r;
 	channel_open(&channel, side, sock, -1, options->stall_ms ? (int)options->stall_ms : -1);
 	channel.nagle = (enum zh_nagle)options->sock.nagle;
+	channel.never_corks = options->flags & ZH_NO_CORK;
 	r = channel_file(&channel, file, &plan);
 	if (r == 0)
 		r = channel_move(&channel, extent, 0, false, NULL);
