@@ -372,7 +372,7 @@ static void batch_trial_run(struct arena *a, struct batch_trial *batch, int dura
 		else
 			batch_trial_failed(batch, r, &err);
 	}
-	batch_commit(batch->kit.batch, batch->written, written, durability);
+	batch_commit(batch->kit.batch, batch->written, written, (enum zh_durability)durability);
 	for (size_t i = 0; i < written; i++)
 		if (batch->written[i]->error)
 			batch_trial_failed(
@@ -388,7 +388,7 @@ static void run_batch(struct trial *trial)
 
 	batch_trial_prepare(a, &batch, trial->variant);
 	begin(trial);
-	batch_trial_run(a, &batch, durability);
+	batch_trial_run(a, &batch, (int)durability);
 	end(trial, batch.r, &batch.err);
 	check_staging(trial);
 	for (size_t i = 0; i < batch.count; i++) {

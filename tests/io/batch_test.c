@@ -98,7 +98,9 @@ static void a_file_has_its_content_mode_and_times(void **state)
 			struct batch_file file = batch_kit_file("file");
 			file.mode = modes[i];
 			assert_int_equal(batch_kit_write(&kit, &file, SIZE, NEW), ZH_OK);
-			assert_int_equal(batch_kit_commit(&kit, &file, durability), ZH_OK);
+			assert_int_equal(
+				batch_kit_commit(&kit, &file, (enum zh_durability)durability),
+				ZH_OK);
 			assert_int_equal(fstatat(a->root, "file", &st, AT_SYMLINK_NOFOLLOW), 0);
 			assert_int_equal(st.st_mode, S_IFREG | (modes[i] & 0750));
 			assert_int_equal(st.st_mtim.tv_sec, KIT_MTIME_S);
@@ -522,7 +524,7 @@ static void a_staging_file_that_was_meddled_with_is_not_committed(void **state)
 				(void)snprintf(whole, sizeof(whole), "%s/%s", a->root_path, path);
 				assert_int_equal(truncate(whole, SIZE - 1), 0);
 			}
-			int outcome = batch_kit_commit(&kit, &file, durability);
+			int outcome = batch_kit_commit(&kit, &file, (enum zh_durability)durability);
 			if (outcome != (way == UNTOUCHED ? ZH_OK : ZH_VERIFY))
 				fail_msg("way %d: %s", way, zh_outcome_name(outcome));
 			assert_true(random_at(a->root, "file", way == UNTOUCHED ? SIZE : 777,
