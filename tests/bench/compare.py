@@ -53,8 +53,8 @@ def ends_with_a_line_for_each_bound():
 def trees_are_brought_and_put_away():
     """Tiny ones; what needs root or rsync is not judged where there is none."""
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as directory:
-        done = compare("--size", "8", "--files", "150", "--rounds", "1", "--only", "trees", "--no-install", "--keep-congestion",
-                       "--build", os.environ["ZH_BUILD"], directory=directory)
+        done = compare("--size", "8", "--files", "150", "--rounds", "1", "--only", "trees", "--no-install",
+                       "--keep-congestion", "--build", os.environ["ZH_BUILD"], directory=directory)
         assert done.returncode in (0, 1, 2) and "FAILED" not in done.stdout, done
         judged = {name for _, name in VERDICT.findall(done.stdout)}
         expected = {"trees-sparse", "trees-streams"}
