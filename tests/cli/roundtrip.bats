@@ -58,9 +58,9 @@ load helpers
   [[ $said =~ ^[a-z-]+\ [0-9.]+,\ [a-z-]+\ [0-9.]+\ (CPU\ )?s/GB:\ [a-z-]+$ ]] || fail "calibration: '$said'"
   is "$(json 'o["report"]["sender"]["stats"]["strategy"]')" "${said##* }"
   cmp "$T/local/f" "$T/root/f"
-  copies --calibrate "$T/local/f" "$url/"
+  copies --calibrate "$T/local/f" "$url/again"
   tr '\n' ' ' <"$T/out" | grep -qF '(calibrated: ' || fail "the summary says nothing of it"
-  copies --json "$T/local/f" "$url/"
+  copies --json "$T/local/f" "$url/plain"
   is "$(json 'o["report"]["sender"]["stats"]["calibration"]')" ''
   copy --calibrate "$url/f" "$T/local/"
   failed 1 "--calibrate is for what this host sends"
