@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "session/arrival.h"
 #include "store/root.h"
+#include "store/scratch.h"
 
 #include <errno.h>
 
@@ -117,6 +118,7 @@ static void receiver_clear(struct receiver *receiver)
 		receiver->window[i] = NULL;
 	}
 	batch_free(receiver->batch);
+	scratch_sweep(&receiver->staging);
 	receiver->batch = NULL;
 	dirs_free(receiver->dirs);
 	receiver->dirs = NULL;

@@ -154,6 +154,17 @@ int scratch_open(struct staging *staging, struct scratch *ret_scratch, struct zh
 	return r;
 }
 
+void scratch_sweep(struct staging *staging)
+{
+	struct stat st;
+
+	if (staging->dir < 0 &&
+		(sys_fstatat(staging->root, STAGING_DIRECTORY, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+			staging_enter(staging, NULL) < 0))
+		return; /* there is none, or it is not for us */
+	remove_leftovers(staging);
+}
+
 void scratch_close(struct staging *staging, struct scratch *scratch)
 {
 	size_t budget = SIZE_MAX;

@@ -22,4 +22,7 @@ int scratch_open(
 /* Removes it with all that is in it, and closes. Safe on dir -1. */
 void scratch_close(struct staging *staging, struct scratch *scratch);
 
+/* Removes what killed owners have left, if there is a staging directory; bounded work. */
+void scratch_sweep(struct staging *staging);
+
 #endif
