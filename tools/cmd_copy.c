@@ -6,7 +6,10 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <zerohaul.h>
 
@@ -24,9 +27,13 @@ struct copy {
 	uint32_t json;
 	uint32_t quiet;
 	uint32_t progress; /* enum progress_mode */
+	uint32_t retries;
+	uint32_t nice;
+	uint64_t limit; /* bytes per second of all data connections together */
 	int source_count;
 	char **source;
 	const char *destination;
+	struct arg_list rules;
 	struct url server;
 	struct zh_transfer *transfer; /* NULL: it did not come that far */
 	/* What went wrong before the transfer ran; afterwards the transfer knows. */
@@ -53,7 +60,6 @@ static const struct arg_option rows[] = {
 		.help = "How the sending side moves bytes, instead of what its plan chooses.",
 		ARG_AT(struct copy, options.strategy) },
 	{ .name = "receive-strategy",
-		.letter = 'r',
 		.kind = ARG_RECEIVE,
 		.argument = "NAME",
 		.help = "How the receiving side moves bytes, instead of what its plan chooses.",
@@ -69,7 +75,7 @@ static const struct arg_option rows[] = {
 		.letter = 'n',
 		.kind = ARG_COUNT,
 		.argument = "N",
-		.help = "Number of data connections, at most 64.",
+		.help = "Number of data connections, at most 64; 1 unless given.",
 		ARG_AT(struct copy, options.streams),
 		.minimum = 1,
 		.maximum = 64 },
@@ -91,6 +97,50 @@ static const struct arg_option rows[] = {
 		.help = "What is left in the page caches of both hosts: of a large source what was "
 			"there before (auto, the default), all of it, or nothing.",
 		ARG_AT(struct copy, options.cache) },
+	{ .name = "recursive",
+		.letter = 'r',
+		.kind = ARG_BITS,
+		.help = "Copy directories with everything in them, as cp -r does.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_RECURSIVE },
+	{ .name = "links",
+		.letter = 'l',
+		.kind = ARG_BITS,
+		.help = "Carry symbolic links in directories as they are. They are never followed; "
+			"without this they are left out and counted.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_LINKS },
+	{ .name = "owner",
+		.letter = 'o',
+		.kind = ARG_BITS,
+		.help = "Keep owner and group, by number; the receiving side has to be root.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_OWNER },
+	{ .name = "exclude",
+		.kind = ARG_LIST,
+		.argument = "PATTERN",
+		.help = "Leave out what matches in directories. The first --exclude or --include "
+			"that matches decides; what none matches is copied.",
+		ARG_AT(struct copy, rules),
+		.value = 1 },
+	{ .name = "include",
+		.kind = ARG_LIST,
+		.argument = "PATTERN",
+		.help = "Copy what matches, whatever a later --exclude says.",
+		ARG_AT(struct copy, rules),
+		.value = 0 },
+	{ .name = "existing",
+		.kind = ARG_CHOICE,
+		.argument = "prove|trust|digest",
+		.help = "When a file is there already: with the size and time of the source compare "
+			"digests, and send what differs (prove, the default); then take it for the "
+			"same (trust); or compare digests if it has the size (digest).",
+		ARG_AT(struct copy, options.existing) },
+	{ .name = "manifest",
+		.kind = ARG_FILE,
+		.argument = "OUT",
+		.help = "List in OUT what has arrived, with digests, for zerohaul verify.",
+		ARG_AT(struct copy, options.manifest) },
 	{ .name = "no-clobber",
 		.kind = ARG_BITS,
 		.help = "Never replace a file that exists.",
@@ -102,6 +152,12 @@ static const struct arg_option rows[] = {
 			"that was planned.",
 		ARG_AT(struct copy, options.flags),
 		.value = ZH_NO_FALLBACK },
+	{ .name = "calibrate",
+		.kind = ARG_BITS,
+		.help = "Within each file of 256 MiB or more that is pushed, measure the planned "
+			"strategy and the next best one, and go on with the cheaper.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_CALIBRATE },
 	{ .name = "nagle",
 		.kind = ARG_CHOICE,
 		.argument = "default|nodelay|cork",
@@ -143,6 +199,27 @@ static const struct arg_option rows[] = {
 			"SIZE (SO_MAX_PACING_RATE).",
 		ARG_AT(struct copy, options.sock.pacing_bytes_per_s),
 		.minimum = 1 },
+	{ .name = "limit",
+		.kind = ARG_SIZE,
+		.argument = "RATE",
+		.help = "Highest rate of all data connections together, in bytes per second; the "
+			"kernel paces each with its share.",
+		ARG_AT(struct copy, limit),
+		.minimum = 1 },
+	{ .name = "nice",
+		.kind = ARG_BITS,
+		.help = "Leave the disks of this host to others: idle I/O priority.",
+		ARG_AT(struct copy, nice),
+		.value = 1 },
+	{ .name = "retry",
+		.kind = ARG_COUNT,
+		.argument = "N",
+		.help = "Try again up to N times when the connection breaks, the peer is silent or "
+			"the server is busy, after 1, 2, 4 and at most 30 seconds. What has arrived "
+			"is proven and not sent again.",
+		ARG_AT(struct copy, retries),
+		.minimum = 1,
+		.maximum = 1000000 },
 	{ .name = "connect-timeout",
 		.kind = ARG_SECONDS,
 		.argument = "SECONDS",
@@ -225,6 +302,8 @@ static int settle_pull(struct copy *copy)
 				"all sources must be on the same HOST:PORT");
 		copy->server = url;
 	}
+	if (copy->options.flags & ZH_CALIBRATE)
+		return fail(copy, ZH_USAGE, "", "--calibrate is for what this host sends");
 	copy->options.direction = ZH_PULL;
 	copy->options.destination = copy->destination;
 	return ZH_OK;
@@ -247,6 +326,12 @@ static int settle(struct copy *copy)
 		return fail(copy, ZH_USAGE, "",
 			"--receive-strategy=discard stores nothing: it needs --verify=none and "
 			"--durability=none");
+	if (copy->limit && copy->options.sock.pacing_bytes_per_s)
+		return fail(copy, ZH_USAGE, "", "either --limit or --pacing");
+	if (copy->limit) {
+		const uint64_t streams = copy->options.streams ? copy->options.streams : 1;
+		copy->options.sock.pacing_bytes_per_s = (copy->limit + streams - 1) / streams;
+	}
 	const bool insecure = copy->options.flags & ZH_INSECURE;
 	const char *wrong = key_settle(&copy->options.key_file, insecure);
 	if (wrong)
@@ -274,7 +359,19 @@ static int prepare(struct copy *copy)
 			return fail(copy, outcome_of_errno(-r), copy->source[i],
 				"cannot be a source: %s", strerror(-r));
 	}
+	for (size_t i = 0; i < copy->rules.count; i++) {
+		const struct arg_item *rule = &copy->rules.item[i];
+		r = zh_transfer_rule(copy->transfer, rule->text, rule->value != 0);
+		if (r < 0)
+			return fail(copy, outcome_of_errno(-r), rule->text,
+				"cannot be a pattern: %s", strerror(-r));
+	}
 	return ZH_OK;
+}
+
+static void snapshot(const void *transfer, struct zh_progress *ret_progress)
+{
+	zh_transfer_progress(transfer, ret_progress);
 }
 
 static void cancel(void *transfer)
@@ -290,7 +387,7 @@ static int run(struct copy *copy)
 	if (mode == PROGRESS_AUTO && copy->quiet)
 		mode = PROGRESS_NEVER;
 	stop_arm(cancel, copy->transfer);
-	progress_start(&progress, copy->transfer, mode);
+	progress_start(&progress, snapshot, copy->transfer, mode);
 	int outcome = zh_transfer_run(copy->transfer);
 	progress_stop(&progress);
 	stop_disarm();
@@ -340,6 +437,11 @@ static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bo
 	return out;
 }
 
+static bool any_done(const struct zh_report *report)
+{
+	return report->files_done || report->files_skipped;
+}
+
 /* Tell how it ended, on both streams. Returns the exit status. */
 static int finish(const struct copy *copy, int outcome, bool has_run)
 {
@@ -353,10 +455,44 @@ static int finish(const struct copy *copy, int outcome, bool has_run)
 	if (copy->json && json_print(json_of_copy(copy, outcome, status, has_run)) < 0)
 		return say_error(ZH_INTERNAL, "no memory for the report");
 	/* What failed altogether has no figures worth reading. */
-	if (!copy->json && !copy->quiet && has_run &&
-		zh_transfer_report(copy->transfer)->files_done)
+	if (!copy->json && !copy->quiet && has_run && any_done(zh_transfer_report(copy->transfer)))
 		report_print(zh_transfer_report(copy->transfer));
 	return status;
+}
+
+/* One transfer. *ret_has_run: it got as far as running. */
+static int attempt(struct copy *copy, bool *ret_has_run)
+{
+	int outcome = prepare(copy);
+
+	*ret_has_run = outcome == ZH_OK;
+	return *ret_has_run ? run(copy) : outcome;
+}
+
+static bool may_help(int outcome)
+{
+	return outcome == ZH_NET || outcome == ZH_TIMEOUT || outcome == ZH_BUSY;
+}
+
+/* Says what happened and waits. A signal ends the program meanwhile: nothing is running. */
+static void say_retry(const struct copy *copy, uint32_t attempts)
+{
+	const unsigned seconds = attempts < 5 ? 1u << attempts : 30;
+	const struct zh_error *error = first_error(copy, true);
+
+	if (error)
+		say_record(error);
+	if (!copy->quiet)
+		fprintf(stderr, "zerohaul: trying again in %u s\n", seconds);
+	(void)sleep(seconds);
+}
+
+/* For all threads that are made from here on. Where it is refused nothing is lost. */
+static void be_nice(void)
+{
+	enum { WHO_PROCESS = 1, CLASS_IDLE = 3, CLASS_SHIFT = 13 }; /* of linux/ioprio.h */
+
+	(void)syscall(SYS_ioprio_set, WHO_PROCESS, 0, CLASS_IDLE << CLASS_SHIFT);
 }
 
 static int copy_run(const struct command *command, int argc, char **argv)
@@ -374,13 +510,19 @@ static int copy_run(const struct command *command, int argc, char **argv)
 	copy.destination = argv[operand_count - 1];
 
 	int outcome = settle(&copy);
+	if (outcome == ZH_OK && copy.nice)
+		be_nice();
+	bool has_run = false;
 	if (outcome == ZH_OK)
-		outcome = prepare(&copy);
-	const bool has_run = outcome == ZH_OK;
-	if (has_run)
-		outcome = run(&copy);
+		outcome = attempt(&copy, &has_run);
+	for (uint32_t n = 0; n < copy.retries && has_run && may_help(outcome); n++) {
+		say_retry(&copy, n);
+		zh_transfer_free(copy.transfer);
+		outcome = attempt(&copy, &has_run);
+	}
 	r = finish(&copy, outcome, has_run);
 	zh_transfer_free(copy.transfer);
+	free(copy.rules.item);
 	return r;
 }
 
@@ -390,7 +532,8 @@ const struct command cmd_copy = {
 	.synopsis = "[OPTION...] SOURCE... zh://HOST[:PORT]/PATH\n"
 		    "[OPTION...] zh://HOST[:PORT]/PATH... DEST",
 	.about =
-		"Copies regular files between this host and a server. A file appears under its "
+		"Copies files, and with -r directories, between this host and a server. A file "
+		"appears under its "
 		"name when all of it has arrived, never before. Sizes take the suffixes K, M, G, T "
 		"or KiB and so on (1024), KB and so on (1000).",
 	.page = "zerohaul-copy(1)",

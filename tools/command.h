@@ -30,6 +30,7 @@ extern const struct command cmd_serve;
 extern const struct command cmd_plan;
 extern const struct command cmd_probe;
 extern const struct command cmd_keygen;
+extern const struct command cmd_verify;
 
 /* Ends with NULL. */
 extern const struct command *const commands[];

@@ -70,6 +70,7 @@ static const struct command cmd_help = {
 const struct command *const commands[] = {
 	&cmd_copy,
 	&cmd_serve,
+	&cmd_verify,
 	&cmd_plan,
 	&cmd_probe,
 	&cmd_keygen,

@@ -3,15 +3,14 @@
  * zerohaul.c - main of the command: finds the subcommand and hands over. What a subcommand does is
  * in cmd_*.c, the table of them in commands.c.
  */
-#include <errno.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #include <zerohaul.h>
 
 #include "command.h"
+#include "cli/output.h"
 #include "cli/say.h"
 
 /* Options before the command are only --help and --version, so there is never one to remember. */
@@ -33,12 +32,12 @@ static int dispatch(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	signal(SIGPIPE, SIG_IGN);
+	output_open();
 	int status = dispatch(argc, argv);
+	int lost = output_close();
 
-	errno = 0;
-	bool lost = fflush(stdout) != 0 || ferror(stdout);
 	if (lost && status == ZH_OK)
-		status = say_error(ZH_CONFIG, "cannot write to standard output: %s",
-			strerror(errno ? errno : EIO));
+		status =
+			say_error(ZH_CONFIG, "cannot write to standard output: %s", strerror(lost));
 	return status;
 }

@@ -7,7 +7,9 @@ back: every context here undoes itself, also after an error or Ctrl-C.
 
 import contextlib
 import ctypes
+import errno
 import fcntl
+import filecmp
 import json
 import mmap
 import os
@@ -34,6 +36,10 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 class TrialError(Exception):
     """One trial gave no figure; the text says why."""
+
+
+class NotHere(TrialError):
+    """What was asked for cannot be had on this machine."""
 
 
 class WrongFile(TrialError):
@@ -70,12 +76,13 @@ def signals_end_the_run():
 
 
 def build():
-    """A release of this tree in build/bench; returns its directory."""
+    """A release of this tree in build/bench, as far as it is needed; returns its directory."""
     directory = os.path.join(TOP, "build", "bench")
     if not os.path.exists(os.path.join(directory, "build.ninja")):
         subprocess.run(["meson", "setup", directory, TOP, "--buildtype=release", "-Dtests=false"],
                        check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["ninja", "-C", directory], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["ninja", "-C", directory, "bench/trial", "bench/canary", "tools/zerohaul"], check=True,
+                   stdout=subprocess.DEVNULL)
     return directory
 
 
@@ -229,14 +236,27 @@ class Accounts:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.01)
 
-    def used(self, side):
-        """CPU seconds so far."""
+    def counter_file(self, side):
+        """Where the kernel counts this side; only if there is a counter."""
+        return os.path.join(self.directory[side], self.counter)
+
+    def used(self, side, counter_file=None):
+        """CPU seconds so far, or those of a copy of the counter's file that was made before."""
         if not self.counter:
             return self.waited[side]
-        text = read_text(os.path.join(self.directory[side], self.counter))
+        text = read_text(counter_file or self.counter_file(side))
         if self.counter == "cpuacct.usage":
             return int(text) * 1e-9
         return int(dict(line.split() for line in text.splitlines())["usage_usec"]) * 1e-6
+
+
+def last_line(log):
+    """What a program said last, as the end of a message; empty if there is nothing."""
+    try:
+        lines = [line for line in read_text(log).splitlines() if line.strip()]
+    except (OSError, TypeError):
+        return ""
+    return ": " + lines[-1][:200] if lines else ""
 
 
 class Process:
@@ -294,11 +314,7 @@ class Process:
             raise TrialError(f"{self.name} ended with {status}{self.last_words()}")
 
     def last_words(self):
-        try:
-            lines = [line for line in read_text(self.log).splitlines() if line.strip()]
-        except (OSError, TypeError):
-            return ""
-        return ": " + lines[-1][:200] if lines else ""
+        return last_line(self.log)
 
     def stop(self):
         """Asks it to end, and ends it when it does not listen. Its session holds nobody else."""
@@ -351,6 +367,27 @@ def make_file(path, size, generator):
     os.chmod(path, 0o644)
 
 
+def make_tree(path, files, size, generator):
+    """A directory of that many files of that size, a hundred in each directory of it; none equals another."""
+    for number in range(files):
+        directory = os.path.join(path, f"{number // 100:04}")
+        if number % 100 == 0:
+            os.makedirs(directory)
+        with open(os.path.join(directory, f"{number:06}"), "wb") as file:
+            file.write(generator.randbytes(size))
+    for directory, _, _ in os.walk(path):
+        os.chmod(directory, 0o755)
+    sync_file_system(path)
+
+
+def files_of(path):
+    """The file, or all files of the directory, as paths relative to it."""
+    if not os.path.isdir(path):
+        return [""]
+    return [os.path.relpath(os.path.join(directory, name), path)
+            for directory, _, names in os.walk(path) for name in names]
+
+
 class _Range(ctypes.Structure):
     _fields_ = [("offset", ctypes.c_uint64), ("length", ctypes.c_uint64)]
 
@@ -390,15 +427,41 @@ def resident(path):
         os.close(fd)
 
 
+def data_ranges(path):
+    """[(start, end)] of what is not hole."""
+    found, at = [], 0
+    with open(path, "rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        while at < size:
+            try:
+                start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but hole from here on
+                    break
+                raise
+            at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            found.append((start, at))
+    return found
+
+
+def is_sparse(path):
+    status = os.stat(path)
+    return status.st_blocks * 512 < status.st_size
+
+
 def warm(path):
-    """Has the whole file in the page cache, and proves it."""
+    """Has all data of the file in the page cache, and proves it; holes stay out of it."""
+    size = os.path.getsize(path)
+    ranges = data_ranges(path) if is_sparse(path) else [(0, size)]
+    share = sum(end - start for start, end in ranges) / size if size else 1.0
     for _ in range(3):
-        if resident(path) >= 0.999:
+        if resident(path) >= 0.999 * share:
             return
         with open(path, "rb", buffering=0) as file:
-            buffer = bytearray(4 * MIB)
-            while file.readinto(buffer):
-                pass
+            for start, end in ranges:
+                file.seek(start)
+                while start < end and (got := len(file.read(min(4 * MIB, end - start)))):
+                    start += got
     raise TrialError(f"{path} does not stay in the page cache")
 
 
@@ -449,10 +512,29 @@ def sync_file_system(directory):
 
 
 def same(one, other):
-    """Whether two files have the same bytes."""
+    """Whether two files have the same bytes, or two directories the same files with the same bytes."""
+    if os.path.isdir(one):
+        names = files_of(one)
+        return set(names) == set(files_of(other)) and all(
+            filecmp.cmp(os.path.join(one, name), os.path.join(other, name), shallow=False) for name in names)
     if not os.path.isfile(other):
         return False
+    if is_sparse(one):
+        return same_data(one, other)
     return subprocess.run(["cmp", "-s", one, other], check=False).returncode == 0
+
+
+def same_data(one, other):
+    """As same, of files with holes: reads what is data in one of them, for the rest is zeros in both."""
+    if os.path.getsize(one) != os.path.getsize(other):
+        return False
+    with open(one, "rb") as file, open(other, "rb") as copy:
+        for start, end in data_ranges(one) + data_ranges(other):
+            for at in range(start, end, MIB):
+                size = min(MIB, end - at)
+                if os.pread(file.fileno(), size, at) != os.pread(copy.fileno(), size, at):
+                    return False
+    return True
 
 
 def file_system_of(path):
@@ -469,18 +551,25 @@ def file_system_of(path):
     return kind
 
 
-def memory_directory(stack, needed_bytes):
+def memory_directory(stack, needed_bytes, name=None):
     """A directory on tmpfs with that much room, or None."""
     if not os.path.isdir("/dev/shm") or file_system_of("/dev/shm") != "tmpfs":
         return None
     if shutil.disk_usage("/dev/shm").free < needed_bytes:
         return None
-    return temporary_directory(stack, "/dev/shm")
+    return temporary_directory(stack, "/dev/shm", name)
 
 
-def temporary_directory(stack, parent):
-    """Others may look into it: some peers serve as nobody."""
-    path = tempfile.mkdtemp(prefix="zerohaul-bench.", dir=parent)
+def temporary_directory(stack, parent, name=None):
+    """
+    Others may look into it: some peers serve as nobody. By a name it is the one that a run of that name
+    has left behind when it was killed.
+    """
+    if name is None:
+        path = tempfile.mkdtemp(prefix=f"zerohaul-bench.{os.getpid()}.", dir=parent)
+    else:
+        path = os.path.join(parent, f"zerohaul-bench.{name}")
+        os.makedirs(path, exist_ok=True)
     stack.callback(shutil.rmtree, path, ignore_errors=True)
     os.chmod(path, 0o755)
     return path
@@ -510,6 +599,7 @@ def loop_mount(stack, base, kind, size):
                                     check=True, capture_output=True).stdout.decode().strip()
             inner.callback(subprocess.run, ["losetup", "-d", device], check=False)
             os.mkdir(directory)
+            inner.callback(os.rmdir, directory)
             subprocess.run(["mount", "-t", kind, device, directory], check=True, capture_output=True)
             inner.callback(subprocess.run, ["umount", directory], check=False)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -593,6 +683,18 @@ def two_cpus():
     """One for each side, or the same one twice."""
     cpus = sorted(os.sched_getaffinity(0))
     return {"sender": cpus[0], "receiver": cpus[1 % len(cpus)]}
+
+
+def run_trial(words, seconds):
+    """What the program trial says, also of a trial that failed."""
+    try:
+        done = subprocess.run(words, capture_output=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise TrialError(f"trial did not end within {seconds:.0f} s") from None
+    if done.returncode not in (0, 1):
+        said = done.stderr.decode(errors="replace").strip()
+        raise TrialError(f"trial ended with {done.returncode}: {said[-200:]}")
+    return json_of(done.stdout, "trial")
 
 
 def json_of(process_output, what):

@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """
-Programs that bring a file from one place to another over TCP, and one way of running each of them on
-loopback: a listener that is freshly started, one connection for the data, one file. zerohaul is one of
-them. run() measures a whole transfer and compares the result.
-
-Time begins when the client is started, the listener being ready, and ends when the program that
-receives says that it is done, or the file system has been synced after it. CPU time is that of both sides.
+Programs that bring a file, or a directory with all that is in it, from one place to another, and one way
+of running each of them on loopback: a listener that is freshly started, and a client. zerohaul is one of
+them; cp is the reference without a network. What a transfer costs is measured by transfer.py.
 """
 
+import dataclasses
+import functools
 import json
 import os
 import pwd
-import shutil
+import shlex
 import subprocess
-import time
 from dataclasses import dataclass
 
 import machine
-from machine import MIB, TrialError
+from machine import MIB
 
 NOBODY = "nobody"
 
@@ -25,8 +23,8 @@ NOBODY = "nobody"
 @dataclass
 class Place:
     """Where a trial happens."""
-    source: str        # the file
-    target: str        # the file that is to come to be, in a directory of its own
+    source: str        # the file, or the directory
+    target: str        # what is to come to be, in a directory of its own
     scratch: str       # an empty directory for configuration and logs
     port: int
 
@@ -61,7 +59,7 @@ class Peer:
     name: str
     programs: list      # what has to be there
     packages: list      # the Debian packages that bring it
-    listener: object    # Place -> Command
+    listener: object    # Place -> Command; None: there is none
     client: object      # Place -> Command
     listener_sends: bool = False  # the client fetches
     listener_ends: bool = False   # after one transfer; the file is complete when it has ended
@@ -69,6 +67,13 @@ class Peer:
     verified: str = "no"  # what was compared when it says that it is done
     durable: str = "no"   # what was on stable storage then
     report: object = None  # (place, record): adds figures that the peer itself printed
+    refusal: str = None   # in its last words: what was asked for cannot be had here
+    trees: object = "knows no directories"  # (listener, client) for a directory, or why there are none
+
+    def for_trees(self):
+        """The same program for directories; only for one that has trees."""
+        listener, client = self.trees
+        return dataclasses.replace(self, listener=listener, client=client)
 
     def missing(self):
         return [name for name in self.programs if not os.path.isabs(name) and
@@ -95,12 +100,37 @@ def _rsync_client(place):
                     f"rsync://{place.url}/in/{os.path.basename(place.target)}"])
 
 
+def _rsync_tree_client(place):
+    return Command([_program("rsync"), "-r", "-W", place.source, f"rsync://{place.url}/in/"])
+
+
+def _rsync_archive_client(place):
+    return Command([_program("rsync"), "-a", place.source, f"rsync://{place.url}/in/"])
+
+
+def _tar_to(place, sender):
+    """A client that is given what tar packs."""
+    return Command(["sh", "-c", shlex.join(["tar", "-C", os.path.dirname(place.source), "-cf", "-",
+                                            os.path.basename(place.source)]) +
+                    " | " + shlex.join(sender)])
+
+
+def _tar_from(place, receiver):
+    """A listener that gives what it gets to tar."""
+    return Command(["sh", "-c", shlex.join(receiver) + " | " +
+                    shlex.join(["tar", "-C", os.path.dirname(place.target), "-xf", "-"])])
+
+
 def _nc_listener(place):
     return Command([_program("nc"), "-l", "127.0.0.1", str(place.port)], stdout=place.target)
 
 
 def _nc_client(place):
     return Command([_program("nc"), "-N", "127.0.0.1", str(place.port)], stdin=place.source)
+
+
+_NC_TREES = (lambda place: _tar_from(place, _nc_listener(place).argv),
+             lambda place: _tar_to(place, _nc_client(place).argv))
 
 
 def _socat_listener(place):
@@ -113,6 +143,12 @@ def _socat_client(place):
                     "TCP:" + place.url])
 
 
+_SOCAT_TREES = (
+    lambda place: _tar_from(place, [_program("socat"), "-u", "-b", str(MIB),
+                                    f"TCP-LISTEN:{place.port},bind=127.0.0.1,reuseaddr", "STDOUT"]),
+    lambda place: _tar_to(place, [_program("socat"), "-u", "-b", str(MIB), "STDIN", "TCP:" + place.url]))
+
+
 def _mbuffer_listener(place):
     return Command([_program("mbuffer"), "-q", "-m", "64M", "-s", "1M", "-I", place.url,
                     "-o", place.target])
@@ -121,6 +157,11 @@ def _mbuffer_listener(place):
 def _mbuffer_client(place):
     return Command([_program("mbuffer"), "-q", "-m", "64M", "-s", "1M", "-i", place.source,
                     "-O", place.url])
+
+
+_MBUFFER_TREES = (
+    lambda place: _tar_from(place, [_program("mbuffer"), "-q", "-m", "64M", "-s", "1M", "-I", place.url]),
+    lambda place: _tar_to(place, [_program("mbuffer"), "-q", "-m", "64M", "-s", "1M", "-O", place.url]))
 
 
 def _gridftp_listener(place):
@@ -134,6 +175,11 @@ def _gridftp_listener(place):
 def _gridftp_client(place):
     return Command([_program("globus-url-copy"), "-p", "1", "-bs", str(MIB),
                     "file://" + place.source, f"ftp://{place.url}{place.target}"])
+
+
+def _gridftp_tree_client(place):
+    return Command([_program("globus-url-copy"), "-p", "1", "-bs", str(MIB), "-r", "-cd",
+                    f"file://{place.source}/", f"ftp://{place.url}{place.target}/"])
 
 
 def _nginx_listener(place):
@@ -154,6 +200,14 @@ def _curl_client(place):
                     f"http://{place.url}/{os.path.basename(place.source)}"])
 
 
+def _aria2_client(place):
+    """It would take a proxy, a netrc and a configuration from its environment."""
+    return Command([_program("aria2c"), "--no-conf", "--no-netrc", "--all-proxy=", "--quiet",
+                    "--file-allocation=none", "--allow-overwrite=true", "--auto-file-renaming=false",
+                    "--dir=" + os.path.dirname(place.target), "--out=" + os.path.basename(place.target),
+                    f"http://{place.url}/{os.path.basename(place.source)}"])
+
+
 def _xrootd_listener(place):
     own = place.directory("xrootd")
     config = place.write("xrootd.conf", (
@@ -167,21 +221,116 @@ def _xrdcp_client(place):
     return Command([_program("xrdcp"), "-f", "-s", f"root://{place.url}/{place.source}", place.target])
 
 
+def _xrdcp_tree_client(place):
+    return Command([_program("xrdcp"), "-f", "-s", "-r", f"root://{place.url}/{place.source}",
+                    os.path.dirname(place.target) + "/"])
+
+
+# sshd wants an empty directory that a service would have made for it. It gets one that nobody else sees.
+_SSHD_ALONE = 'mount -t tmpfs none /run && mkdir /run/sshd && exec "$@"'
+
+
+def _sshd_listener(place):
+    """A server of its own, with keys that live as long as the trial: the machine's own is not asked."""
+    keys = {}
+    for name in ("host", "user"):
+        keys[name] = os.path.join(place.scratch, name)
+        subprocess.run([_program("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", name, "-f",
+                        keys[name]], check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    known = place.write("known", f"[127.0.0.1]:{place.port} " + machine.read_text(keys["host"] + ".pub"))
+    config = place.write("sshd.conf", (
+        f"Port {place.port}\nListenAddress 127.0.0.1\nHostKey {keys['host']}\n"
+        f"AuthorizedKeysFile {keys['user']}.pub\nStrictModes no\nPidFile none\nUsePAM no\n"
+        "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
+        "PermitUserRC no\nSubsystem sftp internal-sftp\n"))
+    place.write("ssh.conf", (
+        f"Host peer\nHostName 127.0.0.1\nPort {place.port}\nIdentityFile {keys['user']}\n"
+        f"IdentitiesOnly yes\nIdentityAgent none\nUserKnownHostsFile {known}\n"
+        "GlobalKnownHostsFile /dev/null\nStrictHostKeyChecking yes\nUpdateHostKeys no\nBatchMode yes\n"
+        "LogLevel ERROR\n"))
+    server = [_program("sshd"), "-D", "-e", "-f", config]
+    alone = machine.is_root() and not os.path.isdir("/run/sshd")
+    return Command(["unshare", "--mount", "sh", "-c", _SSHD_ALONE, "sh", *server] if alone else server)
+
+
+def _ssh_config(place):
+    return os.path.join(place.scratch, "ssh.conf")
+
+
+def _scp_client(place):
+    return Command([_program("scp"), "-q", "-F", _ssh_config(place), place.source, "peer:" + place.target])
+
+
+def _scp_tree_client(place):
+    return Command([_program("scp"), "-q", "-r", "-F", _ssh_config(place), place.source,
+                    f"peer:{os.path.dirname(place.target)}/"])
+
+
+def _rsync_ssh(place, *arguments):
+    shell = shlex.join([_program("ssh"), "-F", _ssh_config(place)])
+    return Command([_program("rsync"), "-W", "-e", shell, *arguments])
+
+
+def _rsync_ssh_client(place):
+    return _rsync_ssh(place, "--inplace", place.source, "peer:" + place.target)
+
+
+def _rsync_ssh_tree_client(place):
+    return _rsync_ssh(place, "-r", place.source, f"peer:{os.path.dirname(place.target)}/")
+
+
+def _cp_client(place):
+    return Command(["cp", place.source, place.target])
+
+
+def _cp_tree_client(place):
+    return Command(["cp", "-r", place.source, os.path.dirname(place.target) + "/"])
+
+
+_FILE_DIGEST = "digest of the file as sent against as received"
+
+# Those that the bounds of bench/compare are about: over a network, one connection, not encrypted.
 PEERS = [
-    Peer("rsync", ["rsync"], ["rsync"], _rsync_listener, _rsync_client,
-         verified="digest of the file as sent against as received"),
-    Peer("nc", ["nc"], ["netcat-openbsd"], _nc_listener, _nc_client, listener_ends=True),
-    Peer("socat", ["socat"], ["socat"], _socat_listener, _socat_client, listener_ends=True),
+    Peer("rsync", ["rsync"], ["rsync"], _rsync_listener, _rsync_client, verified=_FILE_DIGEST,
+         trees=(_rsync_listener, _rsync_tree_client)),
+    Peer("nc", ["nc"], ["netcat-openbsd"], _nc_listener, _nc_client, listener_ends=True,
+         trees=_NC_TREES),
+    Peer("socat", ["socat"], ["socat"], _socat_listener, _socat_client, listener_ends=True,
+         trees=_SOCAT_TREES),
     Peer("mbuffer", ["mbuffer"], ["mbuffer"], _mbuffer_listener, _mbuffer_client,
-         listener_ends=True),
+         listener_ends=True, trees=_MBUFFER_TREES),
     Peer("globus-url-copy", ["globus-gridftp-server", "globus-url-copy"],
          ["globus-gridftp-server-progs", "globus-gass-copy-progs"], _gridftp_listener,
-         _gridftp_client),
+         _gridftp_client, trees=(_gridftp_listener, _gridftp_tree_client)),
     Peer("nginx+curl", ["nginx", "curl"], ["nginx-light", "curl"], _nginx_listener, _curl_client,
          listener_sends=True),
     Peer("xrdcp", ["xrootd", "xrdcp"], ["xrootd-server", "xrootd-client"], _xrootd_listener,
-         _xrdcp_client, listener_sends=True),
+         _xrdcp_client, listener_sends=True, trees=(_xrootd_listener, _xrdcp_tree_client)),
 ]
+
+_SSH = (["ssh", "sshd", "ssh-keygen"], ["openssh-client", "openssh-server"])
+
+# What people use as well.
+OTHERS = [
+    Peer("rsync over ssh", ["rsync", *_SSH[0]], ["rsync", *_SSH[1]], _sshd_listener, _rsync_ssh_client,
+         verified=_FILE_DIGEST + "; encrypted", trees=(_sshd_listener, _rsync_ssh_tree_client)),
+    Peer("scp", ["scp", *_SSH[0]], _SSH[1], _sshd_listener, _scp_client,
+         verified="each packet on the way; encrypted", trees=(_sshd_listener, _scp_tree_client)),
+    Peer("nginx+aria2", ["nginx", "aria2c"], ["nginx-light", "aria2"], _nginx_listener, _aria2_client,
+         listener_sends=True,
+         trees="knows no directories, and syncs a control file for each file of a list: minutes"),
+    Peer("cp", ["cp"], ["coreutils"], None, _cp_client, trees=(None, _cp_tree_client)),
+]
+
+# What bench/compare holds a directory against: rsync as it is called by those who want a copy of a tree.
+RSYNC_ARCHIVE = Peer("rsync -a", ["rsync"], ["rsync"], _rsync_listener, _rsync_archive_client, verified=_FILE_DIGEST)
+CP_TREES = Peer("cp -r", ["cp"], ["coreutils"], None, _cp_tree_client)
+
+
+@functools.lru_cache
+def _takes_trees(command):
+    shown = subprocess.run([command, "copy", "--help"], check=True, capture_output=True)
+    return "--recursive" in shown.stdout.decode()
 
 
 def zerohaul(command, name="zerohaul", options=()):
@@ -193,11 +342,15 @@ def zerohaul(command, name="zerohaul", options=()):
         return Command([command, "serve", "--root=" + os.path.dirname(place.target), "--key=" + key,
                         "--listen=" + place.url, "--once"])
 
+    def copy(place, *arguments):
+        return Command([command, "copy", "--json", *options, "--key=" + os.path.join(place.scratch, "key"),
+                        *arguments], stdout=os.path.join(place.scratch, "report"))
+
     def client(place):
-        return Command([command, "copy", "--json", "--streams=1", *options,
-                        "--key=" + os.path.join(place.scratch, "key"), place.source,
-                        f"zh://{place.url}/{os.path.basename(place.target)}"],
-                       stdout=os.path.join(place.scratch, "report"))
+        return copy(place, place.source, f"zh://{place.url}/{os.path.basename(place.target)}")
+
+    def tree_client(place):
+        return copy(place, "--recursive", place.source, f"zh://{place.url}/")
 
     def report(place, record):
         with open(os.path.join(place.scratch, "report"), encoding="utf-8") as file:
@@ -205,87 +358,15 @@ def zerohaul(command, name="zerohaul", options=()):
         for side in machine.SIDES:
             record[f"reported_{side}_cpu"] = said[side]["cpu_s_per_gb"]
             record[f"{side}_rss"] = said[side]["max_rss_bytes"] / MIB
+            record[f"{side}_strategy"] = said[side]["stats"]["strategy"] or None  # small files need none
         record["rss"] = max(record["sender_rss"], record["receiver_rss"])
-        record["note"] = " > ".join(said[side]["stats"]["strategy"] for side in machine.SIDES)
+        record["note"] = " > ".join(record[side + "_strategy"] or "none" for side in machine.SIDES)
         record["limited_by"] = said["limited_by"]
         if any(said[side]["stats"]["demotions"] for side in machine.SIDES):
             record["note"] += " (demoted)"
 
     return Peer(name, [command], [], listener, client, ends_before_done=True,
                 verified="no" if "--verify=none" in options else "digest of each MiB, both sides",
-                durable="no" if "--durability=none" in options else "data and name", report=report)
-
-
-# ---------------------------------------------------------------------- a whole transfer
-
-
-def run(peer, source, directory, accounts, cpus=None, sync=False):
-    """
-    One transfer of source into directory, which exists and is emptied afterwards. cpus: side -> CPU, or
-    None. sync: the file system is synced inside of the timed part. Returns figures; TrialError if there are
-    none, also when the file that arrived is another one.
-    """
-    size = os.path.getsize(source)
-    patience = 60 + size / 20e6
-    scratch = os.path.join(directory, "scratch")
-    inside = os.path.join(directory, "in")
-    for path, mode in ((scratch, 0o755), (inside, 0o777)):
-        os.mkdir(path)
-        os.chmod(path, mode)
-    cpus = cpus or {}
-    place = Place(source, os.path.join(inside, "big"), scratch, machine.free_port())
-    listener_side, client_side = ("sender", "receiver") if peer.listener_sends else \
-        ("receiver", "sender")
-    running = []
-
-    def start(command, side, log):
-        process = machine.Process(command.argv, side, accounts, cpus.get(side), command.stdin,
-                                  command.stdout, os.path.join(scratch, log))
-        running.append(process)
-        return process
-
-    try:
-        begun = time.monotonic()
-        before_listener = {side: accounts.used(side) for side in machine.SIDES}
-        listener = start(peer.listener(place), listener_side, "listener.log")
-        machine.wait_for_listener(listener, place.port)
-        ready = time.monotonic() - begun
-        machine.sync_file_system(directory)
-        machine.warm(source)
-        before = {side: accounts.used(side) for side in machine.SIDES} if accounts.counter else \
-            before_listener
-        begun = time.monotonic()
-        start(peer.client(place), client_side, "client.log").succeed(patience)
-        if peer.listener_ends:
-            listener.succeed(patience)
-        if sync:
-            start(Command(["sync", "-f", place.target]), "receiver", "sync.log").succeed(patience)
-        seconds = time.monotonic() - begun
-        if peer.ends_before_done:
-            listener.succeed(30)
-        if not accounts.counter:
-            listener.stop()
-            accounts.end_orphans(listener_side)
-        used = {side: accounts.used(side) - before[side] for side in machine.SIDES}
-        listener.stop()
-        if not machine.same(source, place.target):
-            raise machine.WrongFile("WRONG FILE: what arrived is not what was sent")
-        gigabytes = size / 1e9
-        record = {"seconds": seconds, "rate": gigabytes / seconds, "listener_start_s": ready,
-                  "sender_cpu": used["sender"] / gigabytes,
-                  "receiver_cpu": used["receiver"] / gigabytes,
-                  "cpu": sum(used.values()) / gigabytes,
-                  "verified": peer.verified,
-                  "durable": peer.durable + (", then sync -f" if sync else "")}
-        if peer.report:
-            peer.report(place, record)
-        return record
-    finally:
-        for process in reversed(running):
-            process.stop()
-        if not accounts.counter:
-            accounts.end_orphans(listener_side)
-        for side in machine.SIDES:
-            accounts.end_all(side)
-        for path in (inside, scratch):
-            shutil.rmtree(path, ignore_errors=True)
+                durable="no" if "--durability=none" in options else "data and name", report=report,
+                refusal="strategy cannot be used", trees=(listener, tree_client) if _takes_trees(command) else
+                "this zerohaul has no copy --recursive")

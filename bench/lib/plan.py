@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """
 The planner's choice against every fixed pair of strategies, in a grid of situations: source warm or cold,
-source and target on ext4, xfs or tmpfs, files of four sizes. Trials are runs of bench/pair; small files
+source and target on ext4, xfs or tmpfs, files of four sizes. Trials are runs of bench/trial.c; small files
 are many in one trial. Disks are synced inside of the timed part, tmpfs is not.
 
 Which pair is the best fixed one, of so many, is itself a measurement, and the luckiest of many is lucky:
@@ -62,11 +62,11 @@ class Situation:
         for path in self.sources():
             (machine.cool if self.cold else machine.warm)(path)
         machine.sync_file_system(self.directory)
-        arguments = ["-y"] if self.sync else []
+        arguments = ["--sync=once"] if self.sync else []
         if candidate is not PLAN:
-            arguments += ["-s", candidate[0], "-r", candidate[1]]
+            arguments += ["--strategy=" + candidate[0], "--receive=" + candidate[1]]
         try:
-            figures = self.scene.run_pair(arguments, self.source,
+            figures = self.scene.run_trial(arguments, self.source,
                                           os.path.join(self.directory, "target"), self.files)
             for source, target in list(zip(self.sources(), self.targets()))[::max(1, self.files // 4)]:
                 if not machine.same(source, target):

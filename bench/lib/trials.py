@@ -4,13 +4,12 @@ The cells that bench/compare interleaves: each is a name and a function that mak
 its figures. A figure is named: rate (GB/s), seconds, sender_cpu, receiver_cpu, cpu (both; CPU s/GB), rss.
 """
 
-import errno
-import json
 import os
 import subprocess
 
 import machine
 import peers
+import transfer
 from machine import KIB, MIB, TrialError
 
 # The plain loop gets its best chance: the best of these is what it is compared with.
@@ -39,7 +38,7 @@ class Scene:
     """What every trial needs: programs, files, directories, the machine."""
 
     def __init__(self, build, base, memory, size, congestion, accounts, cpus):
-        self.pair = os.path.join(build, "bench", "pair")
+        self.trial = os.path.join(build, "bench", "trial")
         self.command = os.path.join(build, "tools", "zerohaul")
         self.base = base              # on the disk
         self.memory = memory          # on tmpfs, or None
@@ -51,43 +50,42 @@ class Scene:
         self.cold = os.path.join(base, "cold")
         self.fio_engine = None
 
-    # ------------------------------------------------------------------ bench/pair
+    # ------------------------------------------------------------------ bench/trial.c
 
-    def run_pair(self, arguments, source, target=None, files=0):
-        """Figures of one run of bench/pair, which pins its two sides itself."""
-        words = [self.pair, "-g", self.congestion, *arguments, *(["-n", str(files)] if files else []),
+    def run_trial(self, arguments, source, target=None, files=0):
+        """Figures of one run of the program trial, which pins its two sides itself."""
+        words = [self.trial, "--congestion=" + self.congestion, *arguments,
+                 *(["--numbered", f"--files={files}"] if files else []),
                  source, *([target] if target else [])]
-        try:
-            done = subprocess.run(words, capture_output=True, check=False, timeout=300)
-        except subprocess.TimeoutExpired:
-            raise TrialError("pair did not end within 300 s") from None
-        if done.returncode != 0:
-            raise TrialError(why_pair_failed(done))
-        record = machine.json_of(done.stdout, "pair")
-        gigabytes = record["bytes"] / 1e9
-        figures = {"seconds": record["seconds"], "rate": gigabytes / record["seconds"]}
-        for side in machine.SIDES:
-            figures[side + "_cpu"] = record[side]["cpu_seconds"] / gigabytes
+        record = machine.run_trial(words, 300)
+        if record["status"] == "invalid":
+            raise TrialError("not admitted here")
+        if record["status"] != "ok":
+            raise TrialError(record["error"])
+        gigabytes, seconds = record["bytes"] / 1e9, record["time"]["acked_s"]
+        figures = {"seconds": seconds, "rate": gigabytes / seconds}
+        for side, account in (("sender", record["tx"]), ("receiver", record["rx"])):
+            figures[side + "_cpu"] = account["cpu_ns"] * 1e-9 / gigabytes
         figures["cpu"] = figures["sender_cpu"] + figures["receiver_cpu"]
-        figures["strategies"] = [record[side]["strategy"] for side in machine.SIDES]
+        figures["strategies"] = [record["effective"][name] for name in ("strategy", "receive")]
         figures["note"] = " > ".join(figures["strategies"])
-        figures["pair"] = record
+        figures["trial"] = record
         return figures
 
     def discard(self, *arguments):
         machine.warm(self.source)
-        return self.run_pair(arguments, self.source)
+        return self.run_trial(arguments, self.source)
 
     def planned_cold(self):
         machine.cool(self.cold)
-        return self.run_pair([], self.cold)
+        return self.run_trial([], self.cold)
 
     def planned_durable(self):
         target = os.path.join(self.base, "durable")
         machine.warm(self.source)
         machine.sync_file_system(self.base)
         try:
-            figures = self.run_pair(["-y"], self.source, target)
+            figures = self.run_trial(["--sync=each"], self.source, target)
             if not machine.same(self.source, target):
                 raise machine.WrongFile("WRONG FILE: what arrived is not what was sent")
             return figures
@@ -143,25 +141,10 @@ class Scene:
     # ------------------------------------------------------------------ whole commands
 
     def to_disk(self, peer, sync):
-        return peers.run(peer, self.source, self.base, self.accounts, self.cpus, sync)
+        return transfer.run(peer, self.source, self.base, self.accounts, self.cpus, sync)
 
     def to_memory(self, peer):
-        return peers.run(peer, self.source, self.memory, self.accounts, self.cpus)
-
-
-def why_pair_failed(done):
-    said = done.stderr.decode(errors="replace").strip()
-    try:
-        record = json.loads(done.stdout)
-    except ValueError:
-        return f"pair ended with {done.returncode}: {said[-200:]}"
-    errors = {side: -record[side]["error"] for side in machine.SIDES if record[side]["error"]}
-    # Where one side gives up the other one is reset: the first is the reason.
-    reasons = {side: number for side, number in errors.items()
-               if number not in (errno.ECONNRESET, errno.EPIPE)} or errors
-    if errno.EINVAL in reasons.values():
-        return "not admitted here"
-    return ", ".join(f"{side}: {os.strerror(number)}" for side, number in reasons.items())
+        return transfer.run(peer, self.source, self.memory, self.accounts, self.cpus)
 
 
 def remove(path):
@@ -171,9 +154,9 @@ def remove(path):
 
 def cells(scene, rivals):
     """All cells that can be made here: name -> function. rivals: the peers that are there."""
-    made = {name: lambda n=name: scene.discard("-s", n.split()[0]) for name in ZERO_COPIES}
+    made = {name: lambda n=name: scene.discard("--strategy=" + n.split()[0]) for name in ZERO_COPIES}
     for name, chunk in zip(COPIES, COPY_CHUNKS):
-        made[name] = lambda c=chunk: scene.discard("-s", "copy", "-c", str(c))
+        made[name] = lambda c=chunk: scene.discard("--strategy=copy", f"--buffer={c}")
     made[COLD] = scene.planned_cold
     made[DURABLE] = scene.planned_durable
     if machine.find_program("fio"):
@@ -182,12 +165,12 @@ def cells(scene, rivals):
         for name, huge in FIO_WRITES.items():
             made[name] = lambda h=huge: scene.fio_write(h)
     for name in (FULL, UNVERIFIED):
-        us = peers.zerohaul(scene.command, name, OURS[name])
+        us = peers.zerohaul(scene.command, name, ["--streams=1", *OURS[name]])
         made[name] = lambda p=us: scene.to_disk(p, sync=False)
     for peer in rivals:
         made[peer_cell(peer, "disk")] = lambda p=peer: scene.to_disk(p, sync=True)
     if scene.memory:
-        us = peers.zerohaul(scene.command, TO_MEMORY, OURS[TO_MEMORY])
+        us = peers.zerohaul(scene.command, TO_MEMORY, ["--streams=1", *OURS[TO_MEMORY]])
         made[TO_MEMORY] = lambda p=us: scene.to_memory(p)
         for peer in rivals:
             made[peer_cell(peer, "tmpfs")] = lambda p=peer: scene.to_memory(p)

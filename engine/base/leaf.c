@@ -20,6 +20,19 @@ static struct digest to_digest(XXH128_hash_t hash)
 	return digest;
 }
 
+struct digest digest_of(const void *bytes, size_t length)
+{
+	return to_digest(XXH3_128bits(bytes, length));
+}
+
+struct digest digest_of_zeros(size_t length)
+{
+	static const uint8_t zeros[LEAF_BYTES];
+
+	CHECK(length <= LEAF_BYTES);
+	return digest_of(zeros, length);
+}
+
 int leaf_run_init(struct leaf_run *run)
 {
 	memset(run, 0, sizeof(*run));

@@ -29,6 +29,12 @@ static inline uint64_t leaf_count(uint64_t size)
 	return div_up(size, LEAF_BYTES);
 }
 
+/* Of bytes in memory; of at most a leaf it is the digest of that leaf. */
+struct digest digest_of(const void *bytes, size_t length);
+
+/* Of that many zeros, at most a leaf: what a hole holds. */
+struct digest digest_of_zeros(size_t length);
+
 /* Digests leaves of a run of bytes that is handed over in order. */
 struct leaf_run {
 	void *state;     /* XXH3_state_t */

@@ -47,6 +47,8 @@ void stats_add(struct zh_stats *total, const struct zh_stats *one)
 	total->demotions += one->demotions;
 	if (!total->demotion[0])
 		TEXT_SET(total->demotion, one->demotion);
+	if (!total->calibration[0])
+		TEXT_SET(total->calibration, one->calibration);
 	for (size_t i = 0; i < ZH_CALL_MAX; i++)
 		total->calls[i] += one->calls[i];
 }

@@ -6,6 +6,7 @@
 #include "base/sys.h"
 #include "zerohaul.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <linux/openat2.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 _Thread_local uint64_t sys_calls[SYS_CALL_COUNT];
@@ -285,6 +287,11 @@ int sys_linkat(int from_dir, const char *from, int to_dir, const char *to, int f
 	return CALL(SYS_LINK, linkat(from_dir, from, to_dir, to, flags));
 }
 
+int sys_symlinkat(const char *target, int dir, const char *name)
+{
+	return CALL(SYS_SYMLINK, symlinkat(target, dir, name));
+}
+
 int sys_fstat(int fd, struct stat *ret_stat)
 {
 	return CALL(SYS_STAT, fstat(fd, ret_stat));
@@ -300,6 +307,16 @@ int sys_fstatfs(int fd, struct statfs *ret_statfs)
 	return CALL(SYS_STAT, fstatfs(fd, ret_statfs));
 }
 
+ssize_t sys_getdents(int dir, void *buffer, size_t length)
+{
+	return CALL_LENGTH(SYS_READDIR, length, getdents64(dir, buffer, length));
+}
+
+ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap)
+{
+	return CALL_LENGTH(SYS_READLINK, cap, readlinkat(dir, name, ret_target, cap));
+}
+
 int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align)
 {
 	struct statx x = { 0 };
@@ -311,6 +328,17 @@ int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align
 		return -EOPNOTSUPP; /* older than Linux 6.1, or a file system that does not tell */
 	*ret_memory_align = x.stx_dio_mem_align;
 	*ret_offset_align = x.stx_dio_offset_align;
+	return 0;
+}
+
+int sys_seek(int fd, uint64_t offset, int whence, uint64_t *ret_offset)
+{
+	size_t no_length = 0;
+	ssize_t r = CALL_LENGTH(SYS_SEEK, no_length, lseek(fd, (off_t)offset, whence));
+
+	if (r < 0)
+		return (int)r;
+	*ret_offset = (uint64_t)r;
 	return 0;
 }
 
@@ -344,9 +372,19 @@ int sys_fchmod(int fd, mode_t mode)
 	return CALL(SYS_CHMOD, fchmod(fd, mode));
 }
 
+int sys_fchownat(int dir, const char *name, uid_t uid, gid_t gid, int flags)
+{
+	return CALL(SYS_CHOWN, fchownat(dir, name, uid, gid, flags));
+}
+
 int sys_futimens(int fd, const struct timespec times[2])
 {
 	return CALL(SYS_UTIMENS, futimens(fd, times));
+}
+
+int sys_utimensat(int dir, const char *name, const struct timespec times[2], int flags)
+{
+	return CALL(SYS_UTIMENS, utimensat(dir, name, times, flags));
 }
 
 int sys_fadvise(int fd, uint64_t offset, uint64_t length, int advice)
@@ -414,6 +452,17 @@ uint64_t sys_file_size_limit(void)
 uid_t sys_euid(void)
 {
 	return geteuid();
+}
+
+bool sys_kernel_is(unsigned major, unsigned minor)
+{
+	struct utsname name;
+	unsigned has_major, has_minor;
+
+	if (CALL(SYS_UNAME, uname(&name)) < 0 ||
+		sscanf(name.release, "%u.%u", &has_major, &has_minor) != 2)
+		return false;
+	return has_major > major || (has_major == major && has_minor >= minor);
 }
 
 void sys_close(int fd)

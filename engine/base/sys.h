@@ -63,7 +63,12 @@ struct iovec;
 	X(IOCTL, "ioctl")                \
 	X(MMAP, "mmap")                  \
 	X(CACHESTAT, "cachestat")        \
-	X(PWRITEV2, "pwritev2")
+	X(PWRITEV2, "pwritev2")          \
+	X(READLINK, "readlink")          \
+	X(SYMLINK, "symlink")            \
+	X(CHOWN, "fchownat")             \
+	X(UNAME, "uname")                \
+	X(SEEK, "lseek")
 
 #define SYS_ENUM(name, text) SYS_##name,
 enum sys_call { SYS_CALLS(SYS_ENUM) SYS_CALL_COUNT };
@@ -99,23 +104,35 @@ void sys_unlinkat_quiet(int dir, const char *name, int flags);
 int sys_renameat2(
 	int from_dir, const char *from, int to_dir, const char *to, unsigned flags) must_check;
 int sys_linkat(int from_dir, const char *from, int to_dir, const char *to, int flags) must_check;
+int sys_symlinkat(const char *target, int dir, const char *name) must_check;
 int sys_fstat(int fd, struct stat *ret_stat) must_check;
 int sys_fstatat(int dir, const char *name, struct stat *ret_stat, int flags) must_check;
 int sys_fstatfs(int fd, struct statfs *ret_statfs) must_check;
 int sys_statx_dio(int fd, uint32_t *ret_memory_align, uint32_t *ret_offset_align) must_check;
+/* Entries of a directory as struct dirent64, from where the descriptor stands; 0: that was all. */
+ssize_t sys_getdents(int dir, void *buffer, size_t length) must_check;
+/* Not ended by a NUL; as long as the buffer: it may be cut. */
+ssize_t sys_readlinkat(int dir, const char *name, char *ret_target, size_t cap) must_check;
+/* SEEK_DATA or SEEK_HOLE; the file's own offset means nothing to us */
+int sys_seek(int fd, uint64_t offset, int whence, uint64_t *ret_offset) must_check;
 int sys_fallocate(int fd, int mode, uint64_t offset, uint64_t length) must_check;
 int sys_ftruncate(int fd, uint64_t length) must_check;
 int sys_fsync(int fd) must_check;
 int sys_fdatasync(int fd) must_check;
 int sys_syncfs(int fd) must_check;
 int sys_fchmod(int fd, mode_t mode) must_check;
+/* flags: AT_*; AT_EMPTY_PATH with "" is dir itself */
+int sys_fchownat(int dir, const char *name, uid_t uid, gid_t gid, int flags) must_check;
 int sys_futimens(int fd, const struct timespec times[2]) must_check;
+int sys_utimensat(int dir, const char *name, const struct timespec times[2], int flags) must_check;
 int sys_fadvise(int fd, uint64_t offset, uint64_t length, int advice);
 int sys_flock(int fd, int operation) must_check;
 /* Largest file this process may write (RLIMIT_FSIZE); UINT64_MAX: no limit. Crossing it is a
  * SIGXFSZ. */
 uint64_t sys_file_size_limit(void);
 uid_t sys_euid(void);
+/* Whether the kernel is this version or later. False when that cannot be told. */
+bool sys_kernel_is(unsigned major, unsigned minor) must_check;
 void sys_close(int fd); /* -1 is fine; the result says nothing that fsync did not say */
 
 /* Pages of the extent that are in the page cache: cachestat(2), or mincore(2) before Linux 6.5. */

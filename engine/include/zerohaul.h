@@ -3,7 +3,8 @@
  * zerohaul.h - the whole public face of libzerohaul.
  *
  * Read it from the top: (1) move one extent between a file and a socket, (2) ask what would be done
- * and why, (3) move files between hosts, (4) names and version.
+ * and why, (3) move files between hosts, (4) prove a tree against its manifest, (5) names and
+ * version.
  *
  * Conventions. Calls return 0 or a negative errno unless the declaration says otherwise. File
  * descriptors are borrowed: the library never closes one it was given. A struct that crosses the
@@ -166,6 +167,7 @@ struct zh_stats {
 	uint32_t direct;          /* 1: O_DIRECT was used */
 	uint32_t demotions;       /* changes of strategy forced by the kernel */
 	char demotion[128];       /* the last one, with its reason */
+	char calibration[128];    /* both costs and who went on, "": none. Not told by a peer */
 	uint64_t calls[ZH_CALL_MAX];
 	struct zh_tcp tcp;
 };
@@ -177,11 +179,18 @@ ZH_API const char *zh_call_name(size_t index);
 
 enum {
 	ZH_NO_FALLBACK = 1u << 0, /* fail rather than demote to another strategy */
+	/*
+	 * When 256 MiB or more are sent as the plan chooses: measure the strategy, then the one
+	 * that the plan would have taken next, and go on with the cheaper. See
+	 * zh_stats.calibration.
+	 */
+	ZH_CALIBRATE = 1u << 1,
+	ZH_NO_CORK = 1u << 2, /* with ZH_NAGLE_DEFAULT: as the socket is, never corked */
 };
 
 struct zh_options {
 	uint32_t size;
-	uint32_t flags;
+	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_NO_CORK */
 	const char *strategy; /* NULL: the plan chooses */
 	uint32_t chunk_bytes; /* 0: the plan chooses; what one call moves */
 	uint32_t depth;       /* 0: the plan chooses; operations in flight */
@@ -263,8 +272,12 @@ struct zh_plan {
 	uint32_t depth;       /* operations in flight */
 	uint32_t pipe_bytes;  /* asked for; 0: no pipe */
 	uint32_t no_fallback;
-	int32_t resident_permille; /* of the extent, in the page cache; -1: cannot be told */
-	char reason[200];          /* one sentence */
+	int32_t resident_permille;   /* of the extent, in the page cache; -1: cannot be told */
+	char reason[200];            /* one sentence */
+	char runner_up[ZH_NAME_CAP]; /* to be compared with on the way, "": none */
+	uint32_t runner_up_chunk_bytes;
+	uint32_t runner_up_depth;
+	uint32_t runner_up_pipe_bytes;
 	uint32_t fact_count;
 	uint32_t verdict_count;
 	struct zh_fact fact[ZH_PLAN_FACTS];
@@ -306,11 +319,21 @@ enum zh_durability { ZH_DURABLE_FULL = 0, ZH_DURABLE_FILE = 1, ZH_DURABLE_NONE =
 enum {
 	ZH_INSECURE = 1u << 8,   /* no key: loopback peers only */
 	ZH_NO_CLOBBER = 1u << 9, /* never replace an existing file */
+	ZH_RECURSIVE = 1u << 10, /* sources may be directories */
+	ZH_LINKS = 1u << 11,     /* symbolic links in them are carried as such, never followed */
+	ZH_OWNER = 1u << 12,     /* owner and group are kept, by number; for root */
 };
+
+/*
+ * What is done about a file that is there already. PROVE: with the size and time of the source it
+ * is compared by digest, and sent only where it differs. TRUST: then it is taken for the same.
+ * DIGEST: compared by digest whatever its time, if it has the size.
+ */
+enum zh_existing { ZH_EXISTING_PROVE = 0, ZH_EXISTING_TRUST = 1, ZH_EXISTING_DIGEST = 2 };
 
 struct zh_transfer_options {
 	uint32_t size;
-	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_INSECURE, ZH_NO_CLOBBER */
+	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_INSECURE, ZH_NO_CLOBBER, ZH_RECURSIVE, ... */
 	uint32_t direction;   /* enum zh_direction */
 	uint32_t verify;      /* enum zh_verify */
 	uint32_t durability;  /* enum zh_durability */
@@ -325,6 +348,9 @@ struct zh_transfer_options {
 	const char *strategy;    /* of the sending side; NULL: the plan chooses */
 	const char *receive_strategy;
 	struct zh_sockopts sock; /* for the data connections, on both sides */
+	uint32_t existing;       /* enum zh_existing */
+	uint32_t pad;
+	const char *manifest; /* what has arrived is listed in this file, NULL: nowhere */
 };
 
 static inline struct zh_transfer_options zh_transfer_options_default(void)
@@ -372,13 +398,19 @@ struct zh_report {
 	uint32_t durability; /* enum zh_durability that was kept */
 	uint32_t streams;
 	uint32_t resent_leaves;
-	uint32_t pad;
-	uint64_t bytes;      /* sum of the sizes of the files done */
-	uint64_t elapsed_ns; /* from run to the last acknowledgement */
+	uint32_t streams_lost; /* data connections that broke before the end */
+	uint64_t bytes;        /* sum of the sizes of the files done */
+	uint64_t elapsed_ns;   /* from run to the last acknowledgement */
 	struct zh_side_report sender;
 	struct zh_side_report receiver;
 	struct zh_plan send_plan; /* of the largest file this side planned; strategy "" if none */
 	struct zh_plan receive_plan;
+	uint32_t files_skipped; /* were there already, proven or trusted */
+	uint32_t directories;
+	uint32_t hard_links;      /* files that had other names, too: sent as files of their own */
+	uint32_t links_skipped;   /* symbolic links that were not carried */
+	uint32_t special_skipped; /* FIFOs, sockets, devices */
+	uint32_t pad2;
 	char limited_by[32]; /* "source disk", "sender CPU", "send buffer", "network", ... */
 	char limit_evidence[160];
 };
@@ -400,6 +432,14 @@ ZH_API ZH_MUST_CHECK int zh_transfer_new(
 	const struct zh_transfer_options *options, struct zh_transfer **ret_transfer);
 /* Add a source: a local path (push) or a path under the server's root (pull). Before run. */
 ZH_API ZH_MUST_CHECK int zh_transfer_add(struct zh_transfer *transfer, const char *source);
+/*
+ * Add a rule for what of directories is taken or left out (exclude not 0); the first rule that
+ * matches decides, and what none matches is taken. Without "/" a pattern is matched with the name
+ * at any depth, with one with the path below the source; "*" and "?" do not match "/", "**" does; a
+ * trailing "/" restricts it to directories. Before run. -EINVAL: no pattern.
+ */
+ZH_API ZH_MUST_CHECK int zh_transfer_rule(
+	struct zh_transfer *transfer, const char *pattern, int exclude);
 /* Returns an enum zh_outcome. ZH_OK: every file is acknowledged at the durability asked for. */
 ZH_API ZH_MUST_CHECK int zh_transfer_run(struct zh_transfer *transfer);
 ZH_API void zh_transfer_progress(
@@ -458,7 +498,93 @@ ZH_API void zh_server_free(struct zh_server *server);
 /* Write a new random key to path, mode 0600; -EEXIST rather than replace a file. */
 ZH_API ZH_MUST_CHECK int zh_key_generate(const char *path);
 
-/* ------------------------------ 4: names and version ----------------------------------- */
+/* ------------------------------ 4: prove a tree ---------------------------------------- */
+
+enum {
+	ZH_VERIFY_MTIME = 1u << 24, /* compare times of modification of files too */
+	ZH_VERIFY_MODE = 1u << 25,  /* compare permissions of files and directories too */
+	ZH_VERIFY_EXTRA = 1u << 26, /* find what is there and not listed: 16 bytes for each line */
+};
+
+struct zh_verify_options {
+	uint32_t size;
+	uint32_t flags;   /* ZH_VERIFY_MTIME, ZH_VERIFY_MODE, ZH_VERIFY_EXTRA */
+	uint32_t threads; /* 0: the number of CPUs; each verifies a file at a time */
+	uint32_t pad;
+	const char *manifest;  /* path of a regular file */
+	const char *directory; /* the tree; links in this path are followed, links below never */
+};
+
+static inline struct zh_verify_options zh_verify_options_default(void)
+{
+	struct zh_verify_options o = { 0 };
+	o.size = sizeof(o);
+	return o;
+}
+
+enum zh_finding_kind {
+	ZH_FOUND_WRONG = 0,      /* it is not what is listed */
+	ZH_FOUND_MISSING = 1,    /* nothing bears that name */
+	ZH_FOUND_UNREADABLE = 2, /* it could not be looked at */
+	ZH_FOUND_EXTRA = 3,      /* it is not listed */
+};
+
+/* One thing that is not as the manifest says. */
+struct zh_finding {
+	uint32_t size;
+	uint32_t kind; /* enum zh_finding_kind */
+	struct zh_error error;
+};
+
+/* What was found. Valid after zh_verifier_run() has returned. */
+struct zh_verify_report {
+	uint32_t size;
+	uint32_t threads;
+	uint64_t listed; /* files, directories and links in the manifest */
+	uint64_t right;  /* of these, as the next three */
+	uint64_t wrong;
+	uint64_t missing;
+	uint64_t unreadable;   /* and directories that could not be searched for what is extra */
+	uint64_t extra;        /* only with ZH_VERIFY_EXTRA */
+	uint64_t bytes;        /* of content that was read and digested */
+	uint64_t direct_bytes; /* of these, with O_DIRECT; the rest after the cache was dropped */
+	uint64_t elapsed_ns;
+};
+
+struct zh_verifier;
+
+/*
+ * Proves that a directory holds what a manifest lists: contents by their digests, read from the
+ * disk and not from the page cache, and the existence of directories and links. Changes nothing,
+ * and opens what is below the directory one component at a time without following a link. The
+ * manifest is read twice, the first time to see that it is complete and unedited: before that
+ * nothing of the tree is looked at. Memory does not grow with the manifest, but for ZH_VERIFY_EXTRA
+ * and findings. Strings in options are copied. Errors of new: -EINVAL, -ENOMEM. Thread: run in one
+ * thread, once; progress and cancel from any, cancel also from a signal handler.
+ */
+ZH_API ZH_MUST_CHECK int zh_verifier_new(
+	const struct zh_verify_options *options, struct zh_verifier **ret_verifier);
+/*
+ * Returns an enum zh_outcome. ZH_OK: all that is listed is right, and with ZH_VERIFY_EXTRA there is
+ * nothing else. ZH_VERIFY: something is wrong or extra. ZH_PARTIAL: nothing is wrong, but some is
+ * missing or unreadable; when nothing is right either, and all for the same reason, that reason
+ * (ZH_SRC_GONE, ZH_SRC_IO). ZH_CONFIG: no directory, or not a whole manifest; ZH_SRC_GONE and
+ * ZH_SRC_IO also for a manifest that does not exist or cannot be read: then the report is empty.
+ */
+ZH_API ZH_MUST_CHECK int zh_verifier_run(struct zh_verifier *verifier);
+/* Files are all things that are listed; phase: "reading", "verifying", "searching", "done". */
+ZH_API void zh_verifier_progress(
+	const struct zh_verifier *verifier, struct zh_progress *ret_progress);
+ZH_API void zh_verifier_cancel(struct zh_verifier *verifier);
+/* The first error: of the run, else of the first finding. Lives as long as verifier. */
+ZH_API const struct zh_error *zh_verifier_error(const struct zh_verifier *verifier);
+/* Findings by index, NULL past the last. At most 10,000 are kept; the report counts them all. */
+ZH_API const struct zh_finding *zh_verifier_finding_at(
+	const struct zh_verifier *verifier, size_t index);
+ZH_API const struct zh_verify_report *zh_verifier_report(const struct zh_verifier *verifier);
+ZH_API void zh_verifier_free(struct zh_verifier *verifier);
+
+/* ------------------------------ 5: names and version ----------------------------------- */
 
 /* One of the limits that a server keeps, for `zerohaul serve --limits`. */
 struct zh_limit {

@@ -43,7 +43,7 @@ struct host_facts {
 	bool sendfile;
 	uint32_t pipe_bytes; /* largest pipe granted, 0: none */
 	uint64_t memory_available_bytes;
-	uint64_t memlock_bytes; /* UINT64_MAX: unlimited */
+	uint64_t memlock_bytes; /* UINT64_MAX: unlimited, or not for this process */
 };
 
 struct facts {
@@ -57,6 +57,7 @@ struct facts {
 	uint32_t chunk_bytes;
 	uint32_t depth;
 	bool no_fallback;
+	bool calibrate; /* compare with the runner-up in a large extent */
 	enum zh_cache cache;
 };
 

@@ -9,6 +9,7 @@
 #include "kernel/ring.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <linux/io_uring.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -82,18 +83,38 @@ static void try_splice(struct host_facts *facts)
 	pipe_close(&pipe);
 }
 
+/* CAP_IPC_LOCK: the limit of locked memory is for others. */
+static bool may_lock_all(void)
+{
+	char text[4096] = { 0 };
+	const char *line;
+	int fd = sys_openat(AT_FDCWD, "/proc/self/status", O_RDONLY, 0);
+
+	if (fd < 0)
+		return false;
+	if (sys_read(fd, text, sizeof(text) - 1) < 0)
+		text[0] = '\0';
+	sys_close(fd);
+	line = strstr(text, "\nCapEff:");
+	return line && strtoull(line + strlen("\nCapEff:"), NULL, 16) >> CAP_IPC_LOCK & 1;
+}
+
+static uint64_t memlock_bytes(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+		return UINT64_MAX;
+	return may_lock_all() ? UINT64_MAX : limit.rlim_cur;
+}
+
 static struct host_facts host;
 
 static void probe_once(void)
 {
-	struct rlimit limit = { 0 };
-
 	try_ring(&host);
 	try_splice(&host);
-	host.memlock_bytes =
-		getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY
-			? limit.rlim_cur
-			: UINT64_MAX;
+	host.memlock_bytes = memlock_bytes();
 }
 
 void probe_host(struct host_facts *ret_facts)

@@ -39,6 +39,8 @@ struct ring {
 	struct io_uring_probe *probe;
 	unsigned setup_flags;
 	unsigned in_flight;
+	unsigned pinned; /* zero-copy sends whose second event is still to come */
+	bool registered;
 	unsigned fault_count; /* operations replaced by the seam, waiting for their NOP */
 	struct {
 		uint64_t token;
@@ -99,6 +101,12 @@ void ring_close(struct ring *ring)
 	if (!ring)
 		return;
 	io_uring_free_probe(ring->probe);
+	/*
+	 * Gives back at once what is locked for buffers, where closing alone does so some time
+	 * later. Not while they are in use: then it may wait, on a peer that says nothing.
+	 */
+	if (ring->registered && ring->in_flight == 0 && ring->pinned == 0)
+		(void)io_uring_unregister_buffers(&ring->uring);
 	io_uring_queue_exit(&ring->uring);
 	free(ring);
 }
@@ -127,6 +135,7 @@ int ring_register(struct ring *ring, const struct iovec *buffers, unsigned count
 		if (r == 0)
 			r = io_uring_register_buffers(&ring->uring, buffers, count);
 	} while (r == -EINTR);
+	ring->registered |= r == 0;
 	return r;
 }
 
@@ -317,7 +326,11 @@ size_t ring_reap(struct ring *ring, struct ring_event *ret_event, size_t cap)
 			       (cqe->flags & IORING_CQE_F_NOTIF ? RING_NOTIFY : 0u);
 		if (event->flags & RING_NOTIFY && (uint32_t)cqe->res & IORING_NOTIF_USAGE_ZC_COPIED)
 			event->flags |= RING_COPIED;
-		if (!(event->flags & RING_NOTIFY)) {
+		ring->pinned += (event->flags & RING_MORE) != 0;
+		if (event->flags & RING_NOTIFY) {
+			CHECK(ring->pinned > 0);
+			ring->pinned--;
+		} else {
 			CHECK(ring->in_flight > 0);
 			ring->in_flight--;
 		}

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "kernel/block.h"
 #include "kernel/file.h"
+#include "kernel/pipe.h"
 #include "kernel/sock.h"
 
 #include <errno.h>
@@ -105,15 +106,28 @@ static bool open_was_refused(int r)
 	return strategy_refusal(r) || r == -EACCES || r == -ENOMEM;
 }
 
+/* Down the chain of fallbacks: what is being digested has to be seen to its end. NULL: none. */
+static const struct strategy *channel_fallback(
+	const struct channel *channel, const struct strategy *from)
+{
+	const struct strategy *next = from;
+
+	do
+		next = next->pub.falls_back_to
+			       ? strategy_find(channel->side, next->pub.falls_back_to)
+			       : NULL;
+	while (next && channel->digest && !next->pub.sees_data);
+	return next;
+}
+
 /* Takes the strategy's fallback. The caller is at a byte-exact boundary. Returns 0 or why not. */
 static int channel_demote(struct channel *channel, int why)
 {
 	const struct strategy *from = channel->strategy;
-	const char *to = from->pub.falls_back_to;
+	const struct strategy *next = channel_fallback(channel, from);
 	int r = (int)channel_fail(channel, CHANNEL_END_FILE, why);
 
-	while (to && !channel->no_fallback) {
-		const struct strategy *next = strategy_find(channel->side, to);
+	while (next && !channel->no_fallback) {
 		channel->stats.demotions++;
 		(void)snprintf(channel->stats.demotion, sizeof(channel->stats.demotion),
 			"%s -> %s: %s", from->pub.name, next->pub.name,
@@ -122,11 +136,113 @@ static int channel_demote(struct channel *channel, int why)
 		r = channel_use(channel, next);
 		if (r == 0 || !open_was_refused(r))
 			break;
-		to = next->pub.falls_back_to;
+		next = channel_fallback(channel, next);
 	}
 	if (r == 0)
 		channel->failed = CHANNEL_END_NONE;
 	return r;
+}
+
+static struct channel_manner manner_of(const struct channel *channel, const char *name,
+	uint32_t chunk_bytes, uint32_t depth, uint32_t pipe_bytes)
+{
+	return (struct channel_manner){ strategy_find(channel->side, name), chunk_bytes, depth,
+		pipe_bytes };
+}
+
+static struct calibrate_cost channel_cost(const struct channel *channel)
+{
+	return (struct calibrate_cost){
+		.bytes = channel->stats.bytes,
+		.elapsed_ns = clock_now_ns() - channel->idle_ns,
+		.cpu_ns = clock_thread_cpu_ns() + channel->helped.cpu_ns,
+		.wait_ns = channel->stats.wait_space_ns,
+	};
+}
+
+static void calibration_begin(struct channel *channel, const struct zh_plan *plan)
+{
+	struct channel_calibration *calibration = &channel->calibration;
+
+	calibration->phase = CALIBRATION_OFF;
+	if (!plan->runner_up[0])
+		return;
+	calibration->phase = CALIBRATION_WARMS;
+	calibration->planned = manner_of(
+		channel, plan->strategy, plan->chunk_bytes, plan->depth, plan->pipe_bytes);
+	calibration->runner_up = manner_of(channel, plan->runner_up, plan->runner_up_chunk_bytes,
+		plan->runner_up_depth, plan->runner_up_pipe_bytes);
+	calibration->start = channel_cost(channel);
+}
+
+/*
+ * Leaves the strategy in use for the other one, at a byte-exact boundary. When that is demoted on
+ * leaving, its fallback goes on instead. Returns 0, or why the other one cannot be used.
+ */
+static int channel_turn(struct channel *channel, const struct channel_manner *to)
+{
+	const struct strategy *from = channel->strategy;
+	int r = channel_settle(channel);
+
+	if (r < 0 || channel->strategy != from)
+		return r;
+	channel->chunk_bytes = to->chunk_bytes;
+	channel->depth = to->depth;
+	channel->pipe_bytes = to->pipe_bytes;
+	return channel_use(channel, to->strategy);
+}
+
+static int calibration_try_runner_up(struct channel *channel)
+{
+	struct channel_calibration *calibration = &channel->calibration;
+	int r = channel_turn(channel, &calibration->runner_up);
+
+	if (r < 0 && open_was_refused(r) && channel->strategy == calibration->runner_up.strategy) {
+		calibration->phase = CALIBRATION_OFF; /* so the plan was right */
+		(void)snprintf(channel->stats.calibration, sizeof(channel->stats.calibration),
+			"%s: %s", channel->strategy->pub.name, strerrordesc_np(-r));
+		r = channel_turn(channel, &calibration->planned);
+	}
+	calibration->start = channel_cost(channel);
+	return r;
+}
+
+static int calibration_decide(struct channel *channel, const struct calibrate_cost *of_runner_up)
+{
+	struct channel_calibration *calibration = &channel->calibration;
+
+	calibration->phase = CALIBRATION_OFF;
+	if (calibrate_prefers_runner_up(calibration->planned.strategy->pub.name,
+		    &calibration->of_planned, calibration->runner_up.strategy->pub.name,
+		    of_runner_up, channel->stats.calibration, sizeof(channel->stats.calibration)))
+		return 0;
+	return channel_turn(channel, &calibration->planned);
+}
+
+/* Goes on to the next phase when this one has moved enough. 0 or why the channel cannot go on. */
+static int channel_calibrate(struct channel *channel)
+{
+	struct channel_calibration *calibration = &channel->calibration;
+	struct calibrate_cost now = channel_cost(channel);
+	struct calibrate_cost cost = calibrate_since(&now, &calibration->start);
+
+	if (channel->strategy != (calibration->phase == CALIBRATION_RUNNER_UP
+						 ? calibration->runner_up.strategy
+						 : calibration->planned.strategy)) {
+		calibration->phase = CALIBRATION_OFF; /* demoted: there is nothing to compare */
+		return 0;
+	}
+	if (calibration->phase == CALIBRATION_WARMS && cost.bytes >= CALIBRATE_WARM_BYTES) {
+		calibration->phase = CALIBRATION_PLANNED;
+		calibration->start = now;
+	} else if (calibration->phase != CALIBRATION_WARMS && cost.bytes >= CALIBRATE_TRIAL_BYTES) {
+		if (calibration->phase == CALIBRATION_RUNNER_UP)
+			return calibration_decide(channel, &cost);
+		calibration->of_planned = cost;
+		calibration->phase = CALIBRATION_RUNNER_UP;
+		return calibration_try_runner_up(channel);
+	}
+	return 0;
 }
 
 int channel_file(struct channel *channel, int file, const struct zh_plan *plan)
@@ -144,6 +260,7 @@ int channel_file(struct channel *channel, int file, const struct zh_plan *plan)
 	channel->offset = channel->end = channel->horizon = 0;
 	if (r < 0)
 		return r;
+	calibration_begin(channel, plan);
 	r = channel_use(channel, strategy);
 	if (r < 0 && open_was_refused(r))
 		r = channel_demote(channel, r);
@@ -339,7 +456,8 @@ static bool channel_corks(const struct channel *channel)
 {
 	return channel->side == ZH_SEND &&
 	       (channel->nagle == ZH_NAGLE_CORK ||
-		       (channel->nagle == ZH_NAGLE_DEFAULT && channel->strategy->corks));
+		       (channel->nagle == ZH_NAGLE_DEFAULT && channel->strategy->corks &&
+			       !channel->never_corks));
 }
 
 /* A receiver that was faster than its peer sleeps until it pays to go on. */
@@ -420,9 +538,14 @@ int channel_move(struct channel *channel, struct zh_extent extent, uint64_t hori
 			r = channel_wait_for_more(channel);
 		if (r == 0)
 			r = channel_step(channel, &waiting);
+		/* Another strategy may not see the bytes: not within what has to be digested. */
+		if (r == 0 && channel->calibration.phase != CALIBRATION_OFF &&
+			(!digest || channel->offset == channel->end))
+			r = channel_calibrate(channel);
 	}
 	/* An error that is told already stays the one. */
 	enum channel_end failed = channel->failed;
+	channel->digest = NULL;
 	ended = channel_end_extent(channel, corked);
 	if (r < 0)
 		channel->failed = failed;
@@ -447,23 +570,57 @@ int channel_settle(struct channel *channel)
 
 static const uint8_t zeros[64 * KIB];
 
-int channel_zero(struct channel *channel, uint64_t bytes)
+int channel_send_memory(struct channel *channel, const void *bytes, size_t length)
 {
+	const uint8_t *next = bytes;
+
 	channel->progress_ns = clock_now_ns();
-	while (bytes > 0) {
-		ssize_t r =
-			sys_send(channel->sock, zeros, min_u64(bytes, sizeof(zeros)), MSG_DONTWAIT);
+	while (length > 0) {
+		ssize_t r = sys_send(channel->sock, next, length, MSG_DONTWAIT);
 		if (r > 0) {
-			bytes -= (uint64_t)r;
+			next += r;
+			length -= (size_t)r;
 			channel->progress_ns = clock_now_ns();
 			continue;
 		}
 		if (r == -EAGAIN)
-			r = channel_wait_socket(channel);
+			r = channel_wait_events(channel, POLLOUT, CHANNEL_WAIT_SPACE);
 		if (r < 0)
 			return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
 	}
 	return 0;
+}
+
+int channel_recv_memory(struct channel *channel, void *ret_bytes, size_t length)
+{
+	uint8_t *next = ret_bytes;
+
+	channel->progress_ns = clock_now_ns();
+	while (length > 0) {
+		ssize_t r = sys_recv(channel->sock, next, length, MSG_DONTWAIT);
+		if (r > 0) {
+			next += r;
+			length -= (size_t)r;
+			channel->progress_ns = clock_now_ns();
+			continue;
+		}
+		if (r == 0)
+			r = -ECONNRESET;
+		else if (r == -EAGAIN)
+			r = channel_wait_events(channel, POLLIN, CHANNEL_WAIT_DATA);
+		if (r < 0)
+			return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
+	}
+	return 0;
+}
+
+int channel_zero(struct channel *channel, uint64_t bytes)
+{
+	int r = 0;
+
+	for (; bytes > 0 && r == 0; bytes -= min_u64(bytes, sizeof(zeros)))
+		r = channel_send_memory(channel, zeros, min_u64(bytes, sizeof(zeros)));
+	return r;
 }
 
 int channel_skip(struct channel *channel, uint64_t bytes)
@@ -586,6 +743,15 @@ int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_by
 	channel->stats.huge_pages = ret_pool->huge_pages;
 	channel->stats.depth = depth;
 	return 0;
+}
+
+int channel_open_pipe(struct channel *channel, struct pipe *pipe)
+{
+	int r = pipe_open(pipe, channel->pipe_bytes);
+
+	if (r == 0)
+		channel->stats.pipe_bytes = pipe->size_bytes;
+	return r;
 }
 
 int channel_direct(struct channel *channel)

@@ -13,6 +13,7 @@
 
 #include "base/leaf.h"
 #include "kernel/ring.h"
+#include "move/calibrate.h"
 #include "move/strategy.h"
 #include "base/sys.h"
 
@@ -20,6 +21,28 @@ enum channel_end { CHANNEL_END_NONE, CHANNEL_END_FILE, CHANNEL_END_SOCKET };
 enum channel_wait { CHANNEL_WAIT_SPACE, CHANNEL_WAIT_DATA, CHANNEL_WAIT_DISK };
 
 struct block_pool;
+struct pipe;
+
+/* A strategy, and how it is used. */
+struct channel_manner {
+	const struct strategy *strategy;
+	uint32_t chunk_bytes;
+	uint32_t depth;
+	uint32_t pipe_bytes;
+};
+
+/* Compares the plan's strategy with its runner-up once in a file, see calibrate.h. */
+struct channel_calibration {
+	enum {
+		CALIBRATION_OFF,
+		CALIBRATION_WARMS,
+		CALIBRATION_PLANNED,
+		CALIBRATION_RUNNER_UP
+	} phase;
+	struct channel_manner planned, runner_up;
+	struct calibrate_cost start; /* of the phase */
+	struct calibrate_cost of_planned;
+};
 
 /* What a helping thread of a strategy has used. Guarded by a lock of the strategy's. */
 struct channel_spent {
@@ -34,6 +57,7 @@ struct channel {
 	int abort_fd;        /* borrowed, -1: none; readable: give up with -ECANCELED */
 	int stall_ms;        /* -1: wait for ever */
 	enum zh_nagle nagle; /* when small segments are sent within an extent */
+	bool never_corks;    /* unless nagle says so: the default is the socket's alone */
 
 	/* the file in hand */
 	int file;   /* borrowed */
@@ -70,6 +94,7 @@ struct channel {
 	uint64_t cpu_start_ns;
 	uint64_t run_delay_start_ns;
 	struct channel_spent helped; /* by threads of strategies */
+	struct channel_calibration calibration;
 	uint64_t calls_start[SYS_CALL_COUNT];
 };
 
@@ -105,6 +130,10 @@ int channel_settle(struct channel *channel) must_check;
 int channel_zero(struct channel *channel, uint64_t bytes) must_check;
 int channel_skip(struct channel *channel, uint64_t bytes) must_check;
 
+/* Bytes that are in memory rather than in a file, all of them; the same errors as channel_zero. */
+int channel_send_memory(struct channel *channel, const void *bytes, size_t length) must_check;
+int channel_recv_memory(struct channel *channel, void *ret_bytes, size_t length) must_check;
+
 /* Time that the owner spent waiting beside the channel: for work (idle) or for the peer (data). */
 void channel_note_idle(struct channel *channel, uint64_t ns);
 void channel_note_wait(struct channel *channel, enum channel_wait what, uint64_t ns);
@@ -125,6 +154,8 @@ ssize_t channel_refuse(struct channel *channel, int error);
  */
 int channel_open_ring(struct channel *channel, uint32_t depth, uint32_t chunk_bytes,
 	struct ring **ret_ring, struct block_pool *ret_pool) must_check;
+/* A pipe of the size that was planned, or as much of it as is granted. */
+int channel_open_pipe(struct channel *channel, struct pipe *pipe) must_check;
 /* The O_DIRECT descriptor of the file in hand, opened on first use; negative errno. */
 int channel_direct(struct channel *channel) must_check;
 /*

@@ -26,6 +26,7 @@ static int gather(enum zh_side side, int file, int sock, struct zh_extent extent
 	ret_facts->depth = options->depth;
 	ret_facts->cache = (enum zh_cache)options->cache;
 	ret_facts->no_fallback = options->flags & ZH_NO_FALLBACK;
+	ret_facts->calibrate = options->flags & ZH_CALIBRATE;
 	if (options->strategy) {
 		if (strlen(options->strategy) >= sizeof(ret_facts->strategy))
 			return -EINVAL;
@@ -88,6 +89,7 @@ static int move(enum zh_side side, int file, int sock, struct zh_extent extent,
 		return r;
 	channel_open(&channel, side, sock, -1, options->stall_ms ? (int)options->stall_ms : -1);
 	channel.nagle = (enum zh_nagle)options->sock.nagle;
+	channel.never_corks = options->flags & ZH_NO_CORK;
 	r = channel_file(&channel, file, &plan);
 	if (r == 0)
 		r = channel_move(&channel, extent, 0, false, NULL);

@@ -8,6 +8,7 @@
 #include "kernel/file.h"
 #include "kernel/probe.h"
 #include "kernel/sock.h"
+#include "move/calibrate.h"
 #include "move/strategy.h"
 
 #include <errno.h>
@@ -117,7 +118,7 @@ static void judge_all(const struct facts *facts, struct zh_plan *plan)
 		TEXT_SET(verdict->name, strategy->pub.name);
 		verdict->admitted = strategy->admit(facts, &trial, verdict->reason,
 					    sizeof(verdict->reason)) == 0;
-		if (verdict->admitted)
+		if (verdict->admitted && verdict->reason[0] == '\0')
 			TEXT_SET(verdict->reason, "admitted");
 	}
 }
@@ -129,6 +130,12 @@ static void take(const struct facts *facts, struct zh_plan *plan, const char *na
 
 	TEXT_SET(plan->strategy, name);
 	CHECK(strategy->admit(facts, plan, unused, sizeof(unused)) == 0);
+}
+
+static bool rule_holds(const struct rule *rule, const struct facts *facts, struct zh_plan *plan)
+{
+	return rule->side == facts->side && rule->holds(facts) &&
+	       verdict_find(plan, rule->strategy)->admitted;
 }
 
 /* The wish, or the first admitted strategy of its fallback chain. */
@@ -215,30 +222,54 @@ static void write_facts(const struct facts *facts, struct zh_plan *plan)
 	fact(plan, "largest pipe", "%u KiB", host->pipe_bytes / 1024);
 }
 
+/*
+ * The next rule that would hold, if the first one's strategy were not there. None where the first
+ * was not taken for what it costs: by a wish, or so that nothing stays in the page cache.
+ */
+static void find_runner_up(const struct facts *facts, struct zh_plan *plan, size_t decided)
+{
+	struct zh_plan trial = { 0 };
+	size_t i = decided + 1;
+
+	if (!facts->calibrate || facts->side != ZH_SEND || facts->no_fallback ||
+		facts->cache == ZH_CACHE_DROP || facts->extent.length < CALIBRATE_LEAST_BYTES)
+		return;
+	while (i < ARRAY_LEN(rules) && (!rule_holds(&rules[i], facts, plan) ||
+					       strcmp(rules[i].strategy, plan->strategy) == 0))
+		i++;
+	if (i == ARRAY_LEN(rules))
+		return;
+	take(facts, &trial, rules[i].strategy);
+	TEXT_SET(plan->runner_up, trial.strategy);
+	plan->runner_up_chunk_bytes = trial.chunk_bytes;
+	plan->runner_up_depth = trial.depth;
+	plan->runner_up_pipe_bytes = trial.pipe_bytes;
+}
+
+static int take_rule(const struct facts *facts, struct zh_plan *plan)
+{
+	for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+		if (!rule_holds(&rules[i], facts, plan))
+			continue;
+		take(facts, plan, rules[i].strategy);
+		TEXT_SET(plan->reason, rules[i].reason);
+		find_runner_up(facts, plan, i);
+		return 0;
+	}
+	TEXT_SET(plan->reason, "nothing is admitted");
+	return -EINVAL;
+}
+
 int plan_make(const struct facts *facts, struct zh_plan *ret_plan)
 {
 	struct zh_plan plan = { .size = sizeof(plan), .side = facts->side };
-	int r = 0;
+	int r;
 
 	plan.no_fallback = facts->no_fallback;
 	plan.resident_permille = facts->file.resident_permille;
 	write_facts(facts, &plan);
 	judge_all(facts, &plan);
-	if (facts->strategy[0]) {
-		r = take_wish(facts, &plan);
-	} else {
-		for (size_t i = 0; i < ARRAY_LEN(rules) && !plan.strategy[0]; i++) {
-			if (rules[i].side != facts->side || !rules[i].holds(facts) ||
-				!verdict_find(&plan, rules[i].strategy)->admitted)
-				continue;
-			take(facts, &plan, rules[i].strategy);
-			TEXT_SET(plan.reason, rules[i].reason);
-		}
-		if (!plan.strategy[0]) {
-			TEXT_SET(plan.reason, "nothing is admitted");
-			r = -EINVAL;
-		}
-	}
+	r = facts->strategy[0] ? take_wish(facts, &plan) : take_rule(facts, &plan);
 	*ret_plan = plan;
 	return r;
 }

@@ -131,15 +131,27 @@ int strategy_needs_direct(const struct facts *facts, char *ret_reason, size_t ca
 	return 0;
 }
 
+static void limit_depth(struct zh_plan *plan, uint64_t pool_bytes)
+{
+	uint64_t block_bytes = round_up(plan->chunk_bytes, STRATEGY_PAGE_BYTES);
+
+	plan->depth = (uint32_t)max_u64(2, min_u64(plan->depth, pool_bytes / block_bytes));
+}
+
 void strategy_blocks(const struct facts *facts, struct zh_plan *plan, uint32_t chunk_preferred,
 	uint32_t chunk_most, uint32_t depth_preferred, uint32_t depth_most)
 {
-	uint64_t block_bytes;
-
 	plan->chunk_bytes = strategy_chunk(facts, chunk_preferred, chunk_most);
-	block_bytes = round_up(plan->chunk_bytes, STRATEGY_PAGE_BYTES);
 	plan->depth = strategy_depth(facts, depth_preferred, depth_most);
-	plan->depth = (uint32_t)max_u64(2, min_u64(plan->depth, STRATEGY_POOL_BYTES / block_bytes));
+	limit_depth(plan, STRATEGY_POOL_BYTES);
+}
+
+void strategy_locked_blocks(const struct facts *facts, struct zh_plan *plan,
+	uint32_t chunk_preferred, uint32_t chunk_most, uint32_t depth_preferred,
+	uint32_t depth_most)
+{
+	strategy_blocks(facts, plan, chunk_preferred, chunk_most, depth_preferred, depth_most);
+	limit_depth(plan, facts->host.memlock_bytes / 2);
 }
 
 int strategy_admit_sendfile(
@@ -155,12 +167,30 @@ int strategy_admit_sendfile(
 	return 0;
 }
 
-int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap)
+int strategy_needs_pages_in_place(const struct facts *facts, char *ret_reason, size_t cap)
+{
+	const struct sock_facts *sock = &facts->sock;
+
+	if (!sock->tcp)
+		return strategy_refuse(ret_reason, cap, "the socket is not TCP");
+	if (!sock->scatter_gather)
+		return strategy_refuse(ret_reason, cap,
+			"the route cannot send pages in place, so the kernel would copy");
+	if (sock->local_peer)
+		text_set(ret_reason, cap, "the peer is on this host, so the kernel will copy");
+	return 0;
+}
+
+int strategy_admit_pipe(
+	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap)
 {
 	if (!facts->host.splice)
 		return strategy_refuse(ret_reason, cap, "splice is refused");
 	if (facts->host.pipe_bytes < 64 * KIB)
 		return strategy_refuse(ret_reason, cap, "the largest pipe granted is %u bytes",
 			facts->host.pipe_bytes);
+	plan->pipe_bytes = (uint32_t)min_u64(MIB, facts->host.pipe_bytes);
+	plan->chunk_bytes = strategy_chunk(facts, plan->pipe_bytes, plan->pipe_bytes);
+	plan->depth = 1;
 	return 0;
 }

@@ -28,7 +28,8 @@ struct strategy {
 
 	/*
 	 * Can it be used with these facts? Pure. 0: yes, and chunk_bytes, depth and pipe_bytes of
-	 * the plan are set to what it would use; -1: no, and ret_reason says why.
+	 * the plan are set to what it would use; -1: no, and ret_reason says why. With 0 ret_reason
+	 * may say why it does not pay all the same: then no rule may take it, only a wish.
 	 */
 	int (*admit)(const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap);
 
@@ -90,9 +91,23 @@ int strategy_needs_direct(const struct facts *facts, char *ret_reason, size_t ca
 #define STRATEGY_POOL_BYTES (32 * MIB)
 void strategy_blocks(const struct facts *facts, struct zh_plan *plan, uint32_t chunk_preferred,
 	uint32_t chunk_most, uint32_t depth_preferred, uint32_t depth_most);
+/*
+ * The same for blocks that the kernel locks, so that they stay within half of what this user may
+ * lock: the other end of the transfer may be this user's too, and the first one must not have all.
+ */
+void strategy_locked_blocks(const struct facts *facts, struct zh_plan *plan,
+	uint32_t chunk_preferred, uint32_t chunk_most, uint32_t depth_preferred,
+	uint32_t depth_most);
 /* The admit of what calls sendfile(2). */
 int strategy_admit_sendfile(
 	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap);
-int strategy_needs_pipe(const struct facts *facts, char *ret_reason, size_t cap);
+/*
+ * For admit, asked last: a socket whose device sends pages in place. A peer on this host is no
+ * refusal, so that what the copy costs can be measured; the reason says that there will be one.
+ */
+int strategy_needs_pages_in_place(const struct facts *facts, char *ret_reason, size_t cap);
+/* The admit of what moves by a pipe, a pipe's content at a time. */
+int strategy_admit_pipe(
+	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap);
 
 #endif

@@ -216,14 +216,16 @@ int writer_drain(struct channel *channel, void *state)
 	struct writer *writer = state;
 	int error, why;
 
-	if (writer->receiving) /* left over from an error of the connection; close sees to it */
-		return (int)channel_fail(channel, CHANNEL_END_SOCKET, -ECONNABORTED);
-	while (writer->writing > 0) {
-		int r = channel_ring_wait(channel, writer->ring, CHANNEL_WAIT_DISK);
+	/* A receive is left over from an error of the connection only, and ends when its socket is
+	 * shut down. What it brings is of the extent that was given up. */
+	while (writer->writing > 0 || writer->receiving) {
+		int r = channel_ring_wait(channel, writer->ring,
+			writer->receiving ? CHANNEL_WAIT_DATA : CHANNEL_WAIT_DISK);
 		if (r < 0)
 			return r;
-		(void)reap_all(channel, writer); /* no receive is in flight: only writes end here */
+		(void)reap_all(channel, writer); /* the error of the connection is known */
 	}
+	channel->failed = CHANNEL_END_NONE;
 	error = writer->error;
 	why = writer->refused;
 	writer->error = writer->refused = 0;

@@ -2,7 +2,7 @@
 /*
  * link.h - one connection of a session: whole frames in and out, each head and each parsed payload
  * covered by a tag (HMAC-SHA256, cut to 16 bytes) under a key of this connection and direction,
- * with an implicit counter. Raw payloads (DATA, PACK) are left on the socket for a channel. The
+ * with an implicit counter. The raw payload of DATA is left on the socket for a channel. The
  * socket is non-blocking; a link waits by poll and gives up when abort_fd becomes readable.
  */
 #ifndef ZH_SESSION_LINK_H

@@ -2,26 +2,26 @@
 /*
  * receiver.c - see receiver.h.
  *
- * The control thread places files (FILE) and learns their roots (END). Stream threads move DATA
- * into the partial and compare digests (SUM); a leaf counts once it is right and nothing of it is
- * in flight to the disk any more. The committing thread makes complete files visible and durable,
- * so that syncing one overlaps with receiving the next and nobody who must answer a PING waits for
- * a disk.
+ * The control thread makes directories (DIR), places files (FILE, PACK) and learns their roots
+ * (END). Stream threads move DATA into the partial, or into memory for a pack, and compare digests
+ * (SUM); a leaf counts once it is right and nothing of it is in flight to the disk any more. The
+ * settling thread (settle.c) proves what was there before and makes complete files visible and
+ * durable.
  */
 #include "session/receiver.h"
 
 #include "base/clock.h"
 #include "session/arrival.h"
-#include "store/commit.h"
 #include "store/root.h"
+#include "store/scratch.h"
 
 #include <errno.h>
-#include <stdio.h>
 
-#define LOST_MS LIMIT_PING_MS /* what else may come after a data connection was closed */
+#define OPEN_DIRECTORIES  256                 /* descriptors that are kept open */
+#define KEPT_LEAST        (8 * MIB)           /* smaller partials are not worth taking up again */
+#define PROOF_LEAVES_MOST ((uint64_t)1 << 20) /* 16 bytes are kept for each */
 
 static const struct session_role_ops receiver_ops;
-static void *committer_main(void *argument);
 
 int receiver_new(struct session *session, int root, struct receiver **ret_receiver)
 {
@@ -34,15 +34,15 @@ int receiver_new(struct session *session, int root, struct receiver **ret_receiv
 	receiver->next_id = receiver->low_id = 1;
 	receiver->credit = WINDOW;
 	staging_init(&receiver->staging, root);
-	(void)pthread_cond_init(&receiver->commit, NULL);
+	(void)pthread_cond_init(&receiver->jobs, NULL);
 	session->role = ROLE_RECEIVER;
 	session->ops = &receiver_ops;
 	session->role_state = receiver;
-	int r = pthread_create(&receiver->committer, NULL, committer_main, receiver);
-	if (r != 0) {
+	int r = settler_start(receiver);
+	if (r < 0) {
 		staging_fini(&receiver->staging);
 		free(receiver);
-		return -r;
+		return r;
 	}
 	*ret_receiver = receiver;
 	return 0;
@@ -50,71 +50,88 @@ int receiver_new(struct session *session, int root, struct receiver **ret_receiv
 
 int receiver_place(struct receiver *receiver, int directory, const char *only_name)
 {
-	struct stat st;
-	int r = sys_fstat(directory, &st);
+	int r = dirs_new(directory, OPEN_DIRECTORIES, &receiver->dirs);
 
-	if (r < 0)
-		return r;
+	if (r == 0)
+		r = batch_new(&receiver->staging, receiver->dirs, &receiver->batch);
 	receiver->place = directory;
-	receiver->placed = true;
-	receiver->place_device = st.st_dev;
-	receiver->place_inode = st.st_ino;
 	TEXT_SET(receiver->only_name, only_name ? only_name : "");
-	return 0;
+	return r;
 }
 
 int receiver_ask(struct receiver *receiver, const char *name, size_t length)
 {
-	char **grown;
+	struct asked *grown;
 
 	receiver->asks = true;
 	if (!name)
 		return 0;
-	grown = reallocarray(receiver->asked, receiver->asked_count + 1, sizeof(char *));
+	grown = reallocarray(receiver->asked, receiver->asked_count + 1, sizeof(*grown));
 	if (!grown)
 		return -ENOMEM;
 	receiver->asked = grown;
-	grown[receiver->asked_count] = strndup(name, length);
-	if (!grown[receiver->asked_count])
+	grown[receiver->asked_count] = (struct asked){ .name = strndup(name, length) };
+	if (!grown[receiver->asked_count].name)
 		return -ENOMEM;
 	receiver->asked_count++;
 	return 0;
+}
+
+bool receiver_has_all(const struct receiver *receiver)
+{
+	for (uint64_t i = 0; i < receiver->asked_count; i++)
+		if (!receiver->asked[i].came && receiver->asked[i].name[0] != '\0')
+			return false;
+	return true;
+}
+
+/* What is worth taking up by a later transfer of the same file is left in staging. */
+static void keep_partial(const struct session *session, struct arrival *arrival)
+{
+	bool broken = session->aborted && !arrival_is_finished(arrival);
+
+	if (broken && arrival->partial.fd >= 0 && arrival->size >= KEPT_LEAST)
+		partial_keep(&arrival->partial);
 }
 
 static void arrival_free(struct receiver *receiver, struct arrival *arrival)
 {
 	if (!arrival)
 		return;
-	partial_discard(&receiver->staging, &arrival->partial);
-	free(arrival->plan);
-	free(arrival->have);
-	free(arrival->resends);
+	keep_partial(receiver->session, arrival);
+	arrival->state = ARRIVAL_FAILED; /* no thread is left that could mind */
+	arrival->users = 0;
+	struct leftovers leftovers = arrival_take_unused(arrival);
+	leftovers_discard(receiver, &leftovers);
 	free(arrival);
 }
 
-/* Ends the committing thread; what is unfinished is discarded. */
+/* Ends the settling thread; what is unfinished is discarded. */
 static void receiver_clear(struct receiver *receiver)
 {
-	struct session *session = receiver->session;
-
 	if (receiver->cleared)
 		return;
 	receiver->cleared = true;
-	(void)pthread_mutex_lock(&session->lock);
-	receiver->committer_ends = true;
-	(void)pthread_cond_broadcast(&receiver->commit);
-	(void)pthread_mutex_unlock(&session->lock);
-	(void)pthread_join(receiver->committer, NULL);
+	settler_stop(receiver);
 	for (size_t i = 0; i < WINDOW; i++) {
 		arrival_free(receiver, receiver->window[i]);
 		receiver->window[i] = NULL;
 	}
+	batch_free(receiver->batch);
+	scratch_sweep(&receiver->staging);
+	receiver->batch = NULL;
+	dirs_free(receiver->dirs);
+	receiver->dirs = NULL;
 	staging_fini(&receiver->staging);
 }
 
 static void receiver_finish(struct session *session)
 {
-	receiver_clear(session->role_state);
+	struct receiver *receiver = session->role_state;
+
+	receiver_clear(receiver);
+	if (!session->aborted)
+		IGNORE(receiver_sync_names(receiver)); /* it has failed the session */
 }
 
 void receiver_free(struct receiver *receiver)
@@ -123,138 +140,84 @@ void receiver_free(struct receiver *receiver)
 		return;
 	receiver_clear(receiver);
 	for (uint64_t i = 0; i < receiver->asked_count; i++)
-		free(receiver->asked[i]);
+		free(receiver->asked[i].name);
 	free(receiver->asked);
-	(void)pthread_cond_destroy(&receiver->commit);
+	(void)pthread_cond_destroy(&receiver->jobs);
 	free(receiver);
 }
 
-/* ------------------------------ committing --------------------------------------------- */
+/* ------------------------------ placing ------------------------------------------------ */
 
-static int commit_one(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+static int proto(struct session *session, const char *what)
 {
-	struct session *session = receiver->session;
-	struct commit commit = {
-		.parent = receiver->place,
-		.name = arrival->name,
-		.name_length = strlen(arrival->name),
-		.mode = arrival->mode,
-		.mtime_s = arrival->mtime_s,
-		.mtime_ns = arrival->mtime_ns,
-		.no_clobber = arrival->no_clobber,
-		.durability = (enum zh_durability)session->setup.durability,
-		.drop_cache = session->setup.cache == ZH_CACHE_DROP,
-	};
-	uint64_t start = clock_now_ns();
-	int r;
-
-	if (arrival->discard)
-		return 0;
-	r = commit_file(&receiver->staging, &arrival->partial, &commit, err);
-	atomic_fetch_add(&session->disk_ns, clock_now_ns() - start);
-	if (r == 0)
-		session_note_cache(session, 0, arrival->partial.cached_bytes);
-	return r;
+	return session_failf(session, ZH_PROTO, 0, "control connection", "%s", what);
 }
 
-static int acknowledge(struct receiver *receiver, struct arrival *arrival)
+static bool discards(const struct session *session)
 {
-	struct session *session = receiver->session;
-	uint8_t bytes[DIGEST_BYTES];
-	int length = wire_build_digests(&arrival->end.root, 1, bytes, sizeof(bytes));
-	struct frame ack = {
-		.type = FRAME_ACK,
-		.id = arrival->id,
-		.flags = session->setup.durability == ZH_DURABLE_FULL ? ACK_DURABLE : 0,
-	};
-
-	CHECK(length == DIGEST_BYTES);
-	ack.length = DIGEST_BYTES;
-	(void)pthread_mutex_lock(&session->lock);
-	bool failed = arrival->state == ARRIVAL_FAILED; /* the sender gave it up meanwhile */
-	if (!failed) {
-		arrival_advance(arrival, ARRIVAL_SYNCED);
-		arrival_advance(arrival, ARRIVAL_LINKED);
-		arrival_advance(arrival, ARRIVAL_DURABLE);
-	}
-	(void)pthread_mutex_unlock(&session->lock);
-	if (failed)
-		return 0;
-	session_file_done(session, arrival->size);
-	return session_send(session, &ack, bytes);
+	return strcmp(session->strategy, "discard") == 0;
 }
 
-/* Roots compared, committed, acknowledged. Errors of the connection only. */
-static int finish_file(struct receiver *receiver, struct arrival *arrival)
+/* What this side has asked for comes once, and nothing else does. */
+static bool may_be_here(struct receiver *receiver, const char *name)
 {
-	struct digest mine = leaf_root(&arrival->sum, arrival->size);
-	struct zh_error error;
-
-	err_init(&error);
-	if (!digest_equal(&mine, &arrival->end.root)) {
-		(void)err_set(
-			&error, ZH_VERIFY, 0, "verify", "what arrived is not what the sender read");
-		return arrival_fail(receiver, arrival, &error, true);
-	}
-	if (commit_one(receiver, arrival, &error) < 0)
-		return arrival_fail(receiver, arrival, &error, true);
-	return acknowledge(receiver, arrival);
-}
-
-static void *committer_main(void *argument)
-{
-	struct receiver *receiver = argument;
-	struct session *session = receiver->session;
-
-	(void)pthread_mutex_lock(&session->lock);
-	for (;;) {
-		struct arrival *arrival = receiver->queue_head;
-		if (!arrival && receiver->committer_ends)
-			break;
-		if (!arrival) {
-			(void)pthread_cond_wait(&receiver->commit, &session->lock);
-			continue;
+	for (uint64_t i = 0; i < receiver->asked_count; i++) {
+		struct asked *asked = &receiver->asked[i];
+		bool whole_place = asked->name[0] == '\0';
+		if (whole_place || (!asked->came && strcmp(asked->name, name) == 0)) {
+			asked->came = true;
+			return true;
 		}
-		receiver->queue_head = arrival->next;
-		if (!receiver->queue_head)
-			receiver->queue_tail = NULL;
-		bool aborted = session->aborted;
-		(void)pthread_mutex_unlock(&session->lock);
-		if (!aborted)
-			IGNORE(finish_file(receiver, arrival)); /* it has failed the session */
-		(void)pthread_mutex_lock(&session->lock);
-		arrival->users--;
-		struct partial unused = arrival_take_unused(arrival);
-		(void)pthread_mutex_unlock(&session->lock);
-		partial_discard(&receiver->staging, &unused);
-		if (!aborted)
-			IGNORE(receiver_extend_credit(receiver)); /* likewise */
-		(void)pthread_mutex_lock(&session->lock);
 	}
-	(void)pthread_mutex_unlock(&session->lock);
-	return NULL;
+	return !receiver->asks;
 }
 
-/* ------------------------------ placing a file ----------------------------------------- */
-
-/* What is there now may forbid the file before a byte is moved. */
-static int check_target(
-	const struct receiver *receiver, const struct arrival *arrival, struct zh_error *err)
+/* Checks a name that a peer has chosen, and puts the one in its place that a user has. */
+static int check_name(
+	struct receiver *receiver, uint64_t parent, char *name, size_t cap, struct zh_error *err)
 {
-	enum root_kind kind;
-	uint64_t size;
-	int r = root_look(receiver->place, arrival->name, &kind, &size);
+	if (parent == 0 && !may_be_here(receiver, name))
+		return err_set(err, ZH_UNSAFE_NAME, 0, "announce",
+			"the server sends another name than was asked for");
+	if (parent == 0 && receiver->only_name[0])
+		text_set(name, cap, receiver->only_name);
+	if (wire_name_strict(name, strlen(name)) < 0 || strcmp(name, STAGING_DIRECTORY) == 0)
+		return err_set(err, ZH_UNSAFE_NAME, 0, "check name",
+			"the name has control characters, is not UTF-8, or is reserved");
+	return 0;
+}
 
-	if (r < 0)
-		return err_set(err, err_of_destination(r), r, "look at destination", "cannot look");
-	if (kind == ROOT_DIRECTORY || kind == ROOT_OTHER)
+/* What bears a name now: *ret_stat, st_mode 0 when nothing does. */
+static int look(int dir, const char *name, struct stat *ret_stat)
+{
+	int r = sys_fstatat(dir, name, ret_stat, AT_SYMLINK_NOFOLLOW);
+
+	if (r == -ENOENT)
+		ret_stat->st_mode = 0;
+	return r == -ENOENT ? 0 : r;
+}
+
+/* What is there now may forbid a file before a byte is moved. */
+static int check_target(const struct stat *st, bool no_clobber, struct zh_error *err)
+{
+	if (st->st_mode != 0 && !S_ISREG(st->st_mode))
 		return err_set(err, ZH_EXISTS, 0, "look at destination",
 			"the destination is a %s and will not be replaced",
-			kind == ROOT_DIRECTORY ? "directory" : "link or special file");
-	if (kind == ROOT_FILE && arrival->no_clobber)
+			S_ISDIR(st->st_mode) ? "directory" : "link or special file");
+	if (st->st_mode != 0 && no_clobber)
 		return err_set(err, ZH_EXISTS, 0, "look at destination",
 			"the destination exists and is not to be replaced");
 	return 0;
+}
+
+/* Whether what is there may be what is coming, by what the session goes by. */
+static bool may_be_same(const struct session *session, const struct stat *st, uint64_t size,
+	int64_t mtime_s, uint32_t mtime_ns)
+{
+	if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size != size)
+		return false;
+	return session->setup.existing == WIRE_EXISTING_DIGEST ||
+	       (st->st_mtim.tv_sec == mtime_s && (uint32_t)st->st_mtim.tv_nsec == mtime_ns);
 }
 
 static bool name_is_open(const struct receiver *receiver, const struct arrival *arrival)
@@ -265,81 +228,181 @@ static bool name_is_open(const struct receiver *receiver, const struct arrival *
 	(void)pthread_mutex_lock(&session->lock);
 	for (uint64_t id = receiver->low_id; id < arrival->id && !open; id++) {
 		const struct arrival *other = arrival_find(receiver, id);
-		open = other && !arrival_is_finished(other) &&
+		open = other && !arrival_is_finished(other) && other->parent == arrival->parent &&
 		       strcmp(other->name, arrival->name) == 0;
 	}
 	(void)pthread_mutex_unlock(&session->lock);
 	return open;
 }
 
-static int open_partial(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+static bool is_made(struct receiver *receiver, uint64_t dir)
 {
-	struct staging_key key = {
-		.parent_device = receiver->place_device,
-		.parent_inode = receiver->place_inode,
-		.name = arrival->name,
-		.name_length = strlen(arrival->name),
-		.size = arrival->size,
-		.mtime_s = arrival->mtime_s,
-		.mtime_ns = arrival->mtime_ns,
-	};
-	uint64_t start = clock_now_ns();
-	int r = partial_open(&receiver->staging, &key, &arrival->partial, err);
+	uint64_t device, inode;
 
-	atomic_fetch_add(&receiver->session->disk_ns, clock_now_ns() - start);
+	return dirs_identity(receiver->dirs, dir, &device, &inode) == 0;
+}
+
+/* Holds the directory of what is coming. 1: it was announced, but is not there. */
+static int hold_parent(
+	struct receiver *receiver, uint64_t parent, int *ret_fd, struct zh_error *err)
+{
+	int r = dirs_get(receiver->dirs, parent, ret_fd);
+
+	if (r == -ENOENT && parent > receiver->last_dir)
+		return proto(receiver->session, "a directory that was not announced");
+	if (r < 0 && !is_made(receiver, parent)) {
+		(void)err_set(err, ZH_DST_IO, 0, "open directory",
+			"the directory that it is in could not be made");
+		return 1;
+	}
+	if (r < 0)
+		(void)err_set(err, err_of_destination(r), r, "open directory",
+			"the directory that it is in could not be made or opened");
+	return r < 0;
+}
+
+/* ------------------------------ what is there already ---------------------------------- */
+
+static struct proof *proof_new(uint64_t units)
+{
+	struct proof *proof = calloc(1, sizeof(*proof));
+
+	if (!proof)
+		return NULL;
+	proof->fd = -1;
+	proof->claimed = calloc(units, sizeof(*proof->claimed));
+	proof->asked = calloc(1, units / 8 + 1);
+	if (proof->claimed && proof->asked)
+		return proof;
+	free(proof->claimed);
+	free(proof->asked);
+	free(proof);
+	return NULL;
+}
+
+static void ask_proof(struct proof *proof, uint64_t unit)
+{
+	proof->asked[unit / 8] |= (uint8_t)(1u << unit % 8);
+	proof->awaited++;
+}
+
+/* A leaf that may be there. What a hole holds is known without asking. */
+static void ask_leaf(struct arrival *arrival, uint64_t leaf)
+{
+	struct proof *proof = arrival->proof;
+
+	if (!holes_has_leaf(&arrival->holes, leaf)) {
+		ask_proof(proof, leaf);
+	} else if (proof->fd >= 0) { /* in a partial holes are made at the end */
+		ask_proof(proof, leaf);
+		proof->awaited--;
+		proof->claimed[leaf] = digest_of_zeros(
+			(size_t)min_u64(LEAF_BYTES, arrival->size - leaf * LEAF_BYTES));
+	}
+}
+
+/* What is asked for and not known, as ranges of bytes or members. Returns how many. */
+static size_t asked_ranges(const struct arrival *arrival, struct zh_extent *ret_range)
+{
+	const struct proof *proof = arrival->proof;
+	uint64_t units = arrival->pack ? arrival->pack->count : leaf_count(arrival->size);
+	uint64_t unit = arrival->pack ? 1 : LEAF_BYTES;
+	size_t count = 0;
+	bool open = false;
+
+	for (uint64_t i = 0; i < units; i++) {
+		bool asks =
+			proof->asked[i / 8] & 1u << i % 8 && !holes_has_leaf(&arrival->holes, i);
+		if (asks && !open)
+			ret_range[count++] = (struct zh_extent){ i * unit, 0 };
+		if (asks)
+			ret_range[count - 1].length += unit;
+		open = asks;
+	}
+	if (!arrival->pack && open)
+		ret_range[count - 1].length = arrival->size - ret_range[count - 1].offset;
+	return count;
+}
+
+/* Asks for the digests of what may be there. */
+static int send_prove(struct receiver *receiver, struct arrival *arrival)
+{
+	struct session *session = receiver->session;
+	struct zh_extent *range = calloc(WIRE_RANGES_MAX, sizeof(*range));
+	uint8_t *bytes = malloc(FRAME_PAYLOAD_CAP);
+	struct frame need = { .type = FRAME_NEED, .flags = NEED_PROVE, .id = arrival->id };
+	int length, r;
+
+	if (!bytes || !range) {
+		free(bytes);
+		free(range);
+		return session_failf(session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
+	}
+	length = wire_build_ranges(range, asked_ranges(arrival, range), bytes, FRAME_PAYLOAD_CAP);
+	CHECK(length > 0);
+	need.length = (uint32_t)length;
+	(void)pthread_mutex_lock(&session->lock);
+	bool open = !arrival_is_finished(arrival);
+	if (open)
+		arrival_advance(arrival, ARRIVAL_PROVING);
+	(void)pthread_mutex_unlock(&session->lock);
+	r = open ? session_send(session, &need, bytes) : 0;
+	free(bytes);
+	free(range);
 	return r;
 }
 
-/* Everything that has to be there before the first byte. */
-static int prepare(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+/* The leaves of these ranges, which are sorted, may be there. 1: none is worth a question. */
+static int prove_ranges(struct receiver *receiver, struct arrival *arrival,
+	const struct zh_extent *range, size_t count, int fd)
 {
-	struct session *session = receiver->session;
 	uint64_t leaves = leaf_count(arrival->size);
-	int r;
 
-	if (wire_name_strict(arrival->name, strlen(arrival->name)) < 0 ||
-		strcmp(arrival->name, STAGING_DIRECTORY) == 0)
-		return err_set(err, ZH_UNSAFE_NAME, 0, "check name",
-			"the name has control characters, is not UTF-8, or is reserved");
-	arrival->discard = strcmp(session->strategy, "discard") == 0;
-	arrival->plan = calloc(1, sizeof(*arrival->plan));
-	arrival->have = calloc(1, leaves / 8 + 1);
-	if (!arrival->plan || !arrival->have)
-		return err_set(err, ZH_INTERNAL, ENOMEM, "open partial", "no memory");
-	arrival->leaves_left = leaves;
-	if (!arrival->discard) {
-		r = check_target(receiver, arrival, err);
-		if (r == 0 && name_is_open(receiver, arrival))
-			r = err_set(err, ZH_EXISTS, 0, "check name",
-				"another file of this session has the same name");
-		if (r == 0)
-			r = open_partial(receiver, arrival, err);
-		if (r < 0)
-			return r;
-	}
-	r = session_plan(session, arrival->partial.fd, arrival->size, arrival->plan);
-	if (r < 0)
-		return err_set(err, r == -EINVAL ? ZH_CONFIG : ZH_DST_IO, r, "plan",
-			"the receive strategy cannot be used: %s", arrival->plan->reason);
-	return 0;
+	if (count == 0 || leaves > PROOF_LEAVES_MOST)
+		return 1;
+	arrival->proof = proof_new(leaves);
+	if (!arrival->proof)
+		return session_failf(receiver->session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
+	arrival->proof->fd = fd;
+	for (size_t i = 0; i < count; i++)
+		for (uint64_t at = 0; at < range[i].length; at += LEAF_BYTES)
+			ask_leaf(arrival, (range[i].offset + at) / LEAF_BYTES);
+	return arrival->proof->awaited > 0 ? send_prove(receiver, arrival) : 1;
 }
 
-static int send_need(struct receiver *receiver, const struct arrival *arrival)
+/* What an earlier transfer has left in the partial. 1: nothing. */
+static int prove_partial(struct receiver *receiver, struct arrival *arrival)
+{
+	struct zh_extent *range;
+	size_t count = 0;
+	int r = 1;
+
+	if (!arrival->partial.kept)
+		return 1;
+	range = calloc(WIRE_RANGES_MAX, sizeof(*range));
+	if (range && partial_written(&arrival->partial, range, WIRE_RANGES_MAX, &count) == 0)
+		r = prove_ranges(receiver, arrival, range, count, -1);
+	free(range);
+	return r;
+}
+
+/* The file that has the name now. 1: it cannot be read, so the new one is sent. */
+static int prove_target(struct receiver *receiver, struct arrival *arrival)
 {
 	struct zh_extent all = { 0, arrival->size };
-	uint8_t bytes[64];
-	int length = wire_build_ranges(&all, arrival->size > 0, bytes, sizeof(bytes));
-	struct frame need = { .type = FRAME_NEED, .id = arrival->id };
+	int fd = root_open_inside(
+		arrival->parent_fd, arrival->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	int r;
 
-	CHECK(length >= 0);
-	need.length = (uint32_t)length;
-	return session_send(receiver->session, &need, bytes);
+	if (fd < 0)
+		return 1;
+	r = prove_ranges(receiver, arrival, &all, 1, fd);
+	if (r == 1)
+		sys_close(fd);
+	return r;
 }
 
-static int proto(struct session *session, const char *what)
-{
-	return session_failf(session, ZH_PROTO, 0, "control connection", "%s", what);
-}
+/* ------------------------------ one file ----------------------------------------------- */
 
 /* Takes the next id, which has to be this one, and puts a new arrival there. */
 static struct arrival *take_id(struct receiver *receiver, uint64_t id)
@@ -351,13 +414,14 @@ static struct arrival *take_id(struct receiver *receiver, uint64_t id)
 	if (!arrival)
 		return NULL;
 	arrival->id = id;
-	arrival->partial.fd = -1;
+	arrival->partial.fd = arrival->parent_fd = -1;
 	(void)pthread_mutex_lock(&session->lock);
 	old = receiver->window[id % WINDOW];
 	/* Credit ends before an open file is reached, but DATA may still come for a failed one. */
 	allowed = id == receiver->next_id && id < receiver->credit &&
 		  (!old || arrival_is_over(old)) &&
-		  (!receiver->asks || id <= receiver->asked_count);
+		  (!receiver->asks || session->setup.tree & TREE_RECURSIVE ||
+			  id <= receiver->asked_count);
 	if (allowed) {
 		receiver->window[id % WINDOW] = arrival;
 		receiver->next_id++;
@@ -368,8 +432,81 @@ static struct arrival *take_id(struct receiver *receiver, uint64_t id)
 		return NULL;
 	}
 	arrival_free(receiver, old);
-	atomic_fetch_add(&session->files_known, 1);
 	return arrival;
+}
+
+static int skip_file(struct receiver *receiver, struct arrival *arrival)
+{
+	struct session *session = receiver->session;
+	struct frame need = { .type = FRAME_NEED, .flags = NEED_TRUSTED, .id = arrival->id };
+
+	(void)pthread_mutex_lock(&session->lock);
+	arrival_advance(arrival, ARRIVAL_SKIPPED);
+	arrival->users++;
+	(void)pthread_mutex_unlock(&session->lock);
+	session_files_skipped(session, 1);
+	arrival_release(receiver, arrival, 1, 0);
+	return session_send(session, &need, NULL);
+}
+
+/* Memory, the way in, and what has to be there before the first byte. */
+static int prepare(
+	struct receiver *receiver, struct arrival *arrival, bool keep, struct zh_error *err)
+{
+	uint64_t leaves = leaf_count(arrival->size);
+	int r = 0;
+
+	arrival->plan = calloc(1, sizeof(*arrival->plan));
+	arrival->have = calloc(1, leaves / 8 + 1);
+	if (!arrival->plan || !arrival->have)
+		return err_set(err, ZH_INTERNAL, ENOMEM, "open partial", "no memory");
+	if (!arrival->discard)
+		r = arrival_open_partial(receiver, arrival, keep, err);
+	if (r == 0)
+		arrival_skip_holes(receiver, arrival);
+	return r < 0 ? r : arrival_plan(receiver, arrival, err);
+}
+
+/* Looks at what is there, and asks for what is lacking or for proof. */
+static int place_file(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+{
+	struct session *session = receiver->session;
+	struct stat st = { .st_mode = 0 };
+	bool same = false;
+	int r = 0;
+
+	if (!arrival->discard) {
+		r = look(arrival->parent_fd, arrival->name, &st);
+		if (r < 0)
+			return err_set(err, err_of_destination(r), r, "look at destination",
+				"cannot look");
+		same = arrival->size > 0 && may_be_same(session, &st, arrival->size,
+						    arrival->mtime_s, arrival->mtime_ns);
+		if (!same || arrival->no_clobber)
+			r = check_target(&st, arrival->no_clobber, err);
+		if (r == 0 && name_is_open(receiver, arrival))
+			r = err_set(err, ZH_EXISTS, 0, "check name",
+				"another file of this session has the same name");
+		if (r < 0)
+			return r;
+	}
+	(void)pthread_mutex_lock(&session->lock);
+	arrival_advance(arrival, ARRIVAL_ALLOCATED);
+	(void)pthread_mutex_unlock(&session->lock);
+	if (same && session->setup.existing == WIRE_EXISTING_TRUST)
+		return skip_file(receiver, arrival);
+	if (same) {
+		arrival->have = calloc(1, leaf_count(arrival->size) / 8 + 1);
+		r = arrival->have ? prove_target(receiver, arrival) : 1;
+		if (r <= 0)
+			return r;
+		free(arrival->have);
+	}
+	r = prepare(receiver, arrival, true, err);
+	if (r < 0)
+		return r;
+	r = arrival->discard ? 1 : prove_partial(receiver, arrival);
+	return r == 1 ? arrival_send_need(receiver, arrival, 0) : r;
 }
 
 static int frame_file(struct receiver *receiver, const struct frame *frame)
@@ -381,38 +518,438 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 	struct arrival *arrival;
 	int r;
 
-	if (parsed == -EPROTO || (parsed == 0 && file.parent != 0))
+	if (parsed == -EPROTO)
 		return proto(session, "malformed FILE");
-	if (!receiver->placed)
+	if (!receiver->dirs)
 		return proto(session, "FILE without a place");
 	arrival = take_id(receiver, frame->id);
 	if (!arrival)
 		return proto(session, "FILE with an id out of order or beyond the credit");
+	atomic_fetch_add(&session->files_known, 1);
 	err_init(&error);
 	if (parsed == -ERANGE)
 		(void)err_set(&error, ZH_LIMIT, EFBIG, "announce", "the file is too large");
 	else if (parsed < 0)
 		(void)err_set(&error, ZH_UNSAFE_NAME, 0, "announce", "a name that cannot be");
-	else if (receiver->asks && strcmp(file.name, receiver->asked[frame->id - 1]) != 0)
-		(void)err_set(&error, ZH_UNSAFE_NAME, 0, "announce",
-			"the server sends another name than was asked for");
+	else
+		(void)check_name(receiver, file.parent, file.name, sizeof(file.name), &error);
+	if (parsed == 0) {
+		TEXT_SET(arrival->name, file.name);
+		arrival->parent = file.parent;
+	}
 	if (err_is_set(&error))
 		return arrival_fail(receiver, arrival, &error, true);
-	TEXT_SET(arrival->name, receiver->only_name[0] ? receiver->only_name : file.name);
 	arrival->size = file.size;
 	arrival->mode = file.mode;
 	arrival->mtime_s = file.mtime_s;
 	arrival->mtime_ns = file.mtime_ns;
 	arrival->no_clobber = session->no_clobber || frame->flags & FILE_NO_CLOBBER;
+	arrival->discard = discards(session);
 	atomic_fetch_add(&session->bytes_known, file.size);
-	if (prepare(receiver, arrival, &error) < 0)
-		return arrival_fail(receiver, arrival, &error, true);
+	r = arrival->discard ? 0 : hold_parent(receiver, file.parent, &arrival->parent_fd, &error);
+	arrival->holes.sparse = frame->flags & FILE_SPARSE;
+	if (r == 0 && !arrival->holes.sparse)
+		r = place_file(receiver, arrival, &error);
+	if (r < 0 && !err_is_set(&error))
+		return r;
+	return err_is_set(&error) ? arrival_fail(receiver, arrival, &error, true) : 0;
+}
+
+/* The extents of a sparse file, which can be placed now. */
+static int frame_map(struct receiver *receiver, struct arrival *arrival, const struct frame *frame)
+{
+	struct session *session = receiver->session;
+	struct holes *holes = &arrival->holes;
+	struct zh_extent *extent = calloc(WIRE_RANGES_MAX, sizeof(*extent));
+	struct zh_error error;
+	size_t count = 0;
+	bool expected;
+	int r;
+
+	if (!extent)
+		return session_failf(session, ZH_INTERNAL, ENOMEM, "MAP", "no memory");
+	r = wire_parse_ranges(
+		session->control.payload, frame->length, extent, WIRE_RANGES_MAX, &count);
+	if (r == 0 && count > 0 &&
+		extent[count - 1].offset + extent[count - 1].length > arrival->size)
+		r = -EPROTO;
+	(void)pthread_mutex_lock(&session->lock);
+	bool failed = arrival->state == ARRIVAL_FAILED;
+	expected = arrival->state == ARRIVAL_ANNOUNCED && holes->sparse && !holes->extent;
+	if (r == 0 && expected)
+		*holes = (struct holes){ .extent = extent, .count = count, .sparse = true };
+	(void)pthread_mutex_unlock(&session->lock);
+	if (r < 0 || !expected) {
+		free(extent);
+		return r == 0 && failed ? 0
+					: proto(session, "MAP that does not belong to its FILE");
+	}
+	err_init(&error);
+	r = place_file(receiver, arrival, &error);
+	if (r < 0 && !err_is_set(&error))
+		return r;
+	return err_is_set(&error) ? arrival_fail(receiver, arrival, &error, true) : 0;
+}
+
+/* ------------------------------ packs -------------------------------------------------- */
+
+static struct arriving_pack *pack_new(
+	const uint8_t *table, size_t length, size_t count, bool listed)
+{
+	struct arriving_pack *pack = calloc(1, sizeof(*pack));
+
+	if (!pack)
+		return NULL;
+	pack->table = malloc(length);
+	pack->at = calloc(count, sizeof(*pack->at));
+	pack->file = calloc(count, sizeof(*pack->file));
+	pack->state = calloc(count, 1);
+	pack->digest = listed ? calloc(count, sizeof(*pack->digest)) : NULL;
+	if (!pack->table || !pack->at || !pack->file || !pack->state || (listed && !pack->digest)) {
+		arriving_pack_free(pack);
+		return NULL;
+	}
+	memcpy(pack->table, table, length);
+	pack->table_length = length;
+	pack->count = count;
+	return pack;
+}
+
+/* Files refer to the names in the table. True when one is a link. */
+static bool fill_files(struct receiver *receiver, struct arrival *arrival)
+{
+	const struct session *session = receiver->session;
+	struct arriving_pack *pack = arrival->pack;
+	struct wire_member member;
+	bool links = false;
+	size_t at = 0;
+
+	for (size_t i = 0; i < pack->count; i++) {
+		pack->at[i] = (uint32_t)at;
+		(void)wire_pack_next(pack->table, pack->table_length, &at, &member);
+		bool own = member.parent == 0 && receiver->only_name[0];
+		pack->file[i] = (struct batch_file){
+			.parent = member.parent,
+			.name = own ? receiver->only_name
+				    : (const char *)pack->table + at - member.name_length,
+			.name_length = own ? strlen(receiver->only_name) : member.name_length,
+			.link = member.kind == MEMBER_LINK,
+			.no_clobber = arrival->no_clobber,
+			.set_owner = session->setup.tree & TREE_OWNER,
+			.uid = member.uid,
+			.gid = member.gid,
+			.mode = member.mode,
+			.mtime_s = member.mtime_s,
+			.mtime_ns = member.mtime_ns,
+		};
+		links |= member.kind == MEMBER_LINK;
+	}
+	return links;
+}
+
+/* A link replaces a link, and a file a file. */
+static int check_member(const struct stat *st, const struct wire_member *member, bool no_clobber,
+	struct zh_error *err)
+{
+	if (member->kind == MEMBER_LINK && S_ISREG(st->st_mode))
+		return err_set(err, ZH_EXISTS, 0, "look at destination",
+			"the destination is a file and will not be replaced by a link");
+	return check_target(st, no_clobber, err);
+}
+
+/* Whether a member has to come: MEMBER_WANTED, MEMBER_ASKED, or 0: it is there. */
+static int place_member(struct receiver *receiver, struct arrival *arrival,
+	struct wire_member *member, struct zh_error *err)
+{
+	struct session *session = receiver->session;
+	struct stat st;
+	bool same;
+	int dir, r;
+
+	if (check_name(receiver, member->parent, member->name, sizeof(member->name), err) < 0)
+		return -EINVAL;
+	r = hold_parent(receiver, member->parent, &dir, err);
+	if (r != 0)
+		return r < 0 ? r : -ENOENT;
+	r = look(dir, member->name, &st);
+	dirs_put(receiver->dirs, member->parent);
+	if (r < 0)
+		return err_set(err, err_of_destination(r), r, "look at destination", "cannot look");
+	bool both_links = member->kind == MEMBER_LINK && S_ISLNK(st.st_mode);
+	same = member->kind == MEMBER_FILE
+		       ? may_be_same(session, &st, member->size, member->mtime_s, member->mtime_ns)
+		       : both_links && (uint64_t)st.st_size == member->size;
+	if ((!both_links || arrival->no_clobber) &&
+		check_member(&st, member, arrival->no_clobber, err) < 0)
+		return -EEXIST;
+	if (!same)
+		return MEMBER_WANTED;
+	if (session->setup.existing != WIRE_EXISTING_TRUST)
+		return MEMBER_ASKED;
+	return both_links ? MEMBER_WANTED : 0; /* the size of a link says too little */
+}
+
+/* Members that may be there: asks for their digests. 1: there are none. */
+static int prove_members(struct receiver *receiver, struct arrival *arrival)
+{
+	const struct arriving_pack *pack = arrival->pack;
+
+	arrival->proof = proof_new(pack->count);
+	if (!arrival->proof)
+		return session_failf(receiver->session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
+	for (size_t i = 0; i < pack->count; i++)
+		if (pack->state[i] & MEMBER_ASKED)
+			ask_proof(arrival->proof, i);
+	return arrival->proof->awaited > 0 ? send_prove(receiver, arrival) : 1;
+}
+
+/* Decides about each member, and tells of those that cannot be. */
+static int place_pack(struct receiver *receiver, struct arrival *arrival)
+{
+	struct session *session = receiver->session;
+	struct arriving_pack *pack = arrival->pack;
+	bool trusted = session->setup.existing == WIRE_EXISTING_TRUST;
+	uint64_t bytes = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < pack->count && r == 0; i++) {
+		struct wire_member member;
+		struct zh_error error;
+		size_t at = pack->at[i];
+		err_init(&error);
+		(void)wire_pack_next(pack->table, pack->table_length, &at, &member);
+		int state = arrival->discard ? (int)MEMBER_WANTED
+					     : place_member(receiver, arrival, &member, &error);
+		bytes += member.size;
+		if (err_is_set(&error))
+			r = arrival_fail_member(receiver, arrival, i, &error, true);
+		else if (state < 0)
+			return state;
+		else
+			pack->state[i] = (uint8_t)state;
+	}
+	atomic_fetch_add(&session->bytes_known, bytes);
+	if (r < 0)
+		return r;
 	(void)pthread_mutex_lock(&session->lock);
 	arrival_advance(arrival, ARRIVAL_ALLOCATED);
-	arrival_advance(arrival, ARRIVAL_RECEIVING);
 	(void)pthread_mutex_unlock(&session->lock);
-	r = send_need(receiver, arrival);
-	return r;
+	r = trusted || arrival->discard ? 1 : prove_members(receiver, arrival);
+	return r == 1 ? arrival_need_pack(receiver, arrival, trusted ? NEED_TRUSTED : 0) : r;
+}
+
+static int frame_pack(struct receiver *receiver, const struct frame *frame)
+{
+	struct session *session = receiver->session;
+	const uint8_t *table = session->control.payload;
+	struct arrival *arrival;
+	uint32_t bytes = 0;
+	size_t count = 0;
+
+	if (wire_parse_pack(table, frame->length, &count, &bytes) < 0)
+		return proto(session, "malformed PACK");
+	if (!receiver->dirs || !(session->setup.tree & TREE_RECURSIVE))
+		return proto(session, "PACK without a place, or where no tree was asked for");
+	arrival = take_id(receiver, frame->id);
+	if (!arrival)
+		return proto(session, "PACK with an id out of order or beyond the credit");
+	atomic_fetch_add(&session->files_known, (uint32_t)count);
+	arrival->no_clobber = session->no_clobber || frame->flags & PACK_NO_CLOBBER;
+	arrival->discard = discards(session);
+	arrival->have = calloc(1, 1); /* all of it is one leaf */
+	arrival->pack = pack_new(table, frame->length, count, session->manifest != NULL);
+	if (!arrival->pack || !arrival->have)
+		return session_failf(session, ZH_INTERNAL, ENOMEM, "PACK", "no memory");
+	if (atomic_fetch_add(&receiver->members, (uint32_t)count) + count > LIMIT_OPEN_MEMBERS)
+		return session_failf(
+			session, ZH_LIMIT, 0, "PACK", "too many files in packs at once");
+	if (fill_files(receiver, arrival) && !(session->setup.tree & TREE_LINKS))
+		return proto(session, "a symbolic link though none is to be sent");
+	return place_pack(receiver, arrival);
+}
+
+/* ------------------------------ directories -------------------------------------------- */
+
+static int fail_directory(struct receiver *receiver, uint64_t id, const struct wire_file *dir,
+	const struct zh_error *error)
+{
+	char path[1024];
+
+	receiver_path(receiver, dir->parent, dir->name, path, sizeof(path));
+	session_file_failed(receiver->session, path, strlen(path), error);
+	return session_send_dir_err(receiver->session, id, error);
+}
+
+static void list_directory(struct receiver *receiver, const struct wire_file *dir)
+{
+	char path[MANIFEST_PATH_MAX + 1];
+
+	if (!receiver->session->manifest)
+		return;
+	receiver_path(receiver, dir->parent, dir->name, path, sizeof(path));
+	session_list_directory(receiver->session, path, dir->mode);
+}
+
+static int describe_dir_error(struct zh_error *error, int r)
+{
+	static const char stage[] = "make directory";
+
+	switch (r) {
+	case -ENOTDIR:
+		return err_set(error, ZH_EXISTS, r, stage, "something else has its name");
+	case -EMFILE:
+		return err_set(error, ZH_LIMIT, r, stage, "more than %u directories", DIRS_MOST);
+	case -ENAMETOOLONG:
+		return err_set(error, ZH_LIMIT, r, stage, "it is too deep");
+	default:
+		return err_set(
+			error, err_of_destination(r), r, stage, "the directory cannot be made");
+	}
+}
+
+static int frame_dir(struct receiver *receiver, const struct frame *frame)
+{
+	struct session *session = receiver->session;
+	struct wire_file dir = { .name = "" };
+	struct zh_error error;
+	bool made = false;
+	int r = wire_parse_dir(session->control.payload, frame->length, &dir);
+
+	if (r == -EPROTO || r == -ERANGE || frame->id <= receiver->last_dir)
+		return proto(session, "malformed DIR, or with a number out of order");
+	if (!receiver->dirs)
+		return proto(session, "DIR without a place");
+	if (!(session->setup.tree & TREE_RECURSIVE))
+		return proto(session, "DIR though directories are not to be sent");
+	if (dir.parent > receiver->last_dir)
+		return proto(session, "a directory that was not announced");
+	receiver->last_dir = frame->id;
+	err_init(&error);
+	if (r < 0)
+		(void)err_set(&error, ZH_UNSAFE_NAME, 0, "announce", "a name that cannot be");
+	else
+		r = check_name(receiver, dir.parent, dir.name, sizeof(dir.name), &error);
+	if (r == 0 && discards(session))
+		return 0;
+	if (r == 0 && dir.parent > 0 && !is_made(receiver, dir.parent))
+		return 0; /* it fails with the one that it is in */
+	if (r == 0)
+		r = dirs_make(receiver->dirs, frame->id, dir.parent, dir.name,
+			(dir.mode & 0777 & ~(mode_t)receiver->staging.umask) | 0700, &made);
+	if (made)
+		atomic_store(&receiver->names_unsynced, true);
+	atomic_fetch_add(&session->dirs_known, 1);
+	if (r == 0) {
+		list_directory(receiver, &dir);
+		return 0;
+	}
+	if (!err_is_set(&error))
+		(void)describe_dir_error(&error, r);
+	return fail_directory(receiver, frame->id, &dir, &error);
+}
+
+static int queue_owner(struct receiver *receiver, uint64_t id, const struct wire_attr *attr)
+{
+	struct session *session = receiver->session;
+	struct leave *owner;
+
+	if (id > receiver->last_dir)
+		return proto(session, "ATTR of a directory that was not announced");
+	if (discards(session))
+		return 0;
+	owner = calloc(1, sizeof(*owner));
+	if (!owner)
+		return session_failf(session, ZH_INTERNAL, ENOMEM, "ATTR", "no memory");
+	owner->id = id;
+	owner->uid = attr->uid;
+	owner->gid = attr->gid;
+	(void)pthread_mutex_lock(&session->lock);
+	receiver_queue(receiver, &owner->job, JOB_OWNER);
+	(void)pthread_mutex_unlock(&session->lock);
+	return 0;
+}
+
+/* The owner of a file, before its END, or of a directory, before its LEAVE. */
+static int frame_attr(struct receiver *receiver, const struct frame *frame)
+{
+	struct session *session = receiver->session;
+	struct arrival *arrival;
+	struct wire_attr attr;
+	bool right;
+
+	if (!(session->setup.tree & TREE_OWNER) ||
+		wire_parse_attr(session->control.payload, frame->length, &attr) < 0 ||
+		attr.count > 0)
+		return proto(session, "ATTR that was not agreed on");
+	if (frame->flags & ATTR_DIRECTORY)
+		return queue_owner(receiver, frame->id, &attr);
+	(void)pthread_mutex_lock(&session->lock);
+	arrival = arrival_find(receiver, frame->id);
+	right = arrival && !arrival->pack && !arrival->end_seen;
+	if (right) {
+		arrival->set_owner = true;
+		arrival->uid = attr.uid;
+		arrival->gid = attr.gid;
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	return right ? 0 : proto(session, "ATTR that does not belong to a file");
+}
+
+static int frame_leave(struct receiver *receiver, const struct frame *frame)
+{
+	struct session *session = receiver->session;
+	struct leave *leave = calloc(1, sizeof(*leave));
+
+	if (!leave)
+		return session_failf(session, ZH_INTERNAL, ENOMEM, "LEAVE", "no memory");
+	if (frame->id > receiver->last_dir ||
+		wire_parse_leave(session->control.payload, frame->length, &leave->attributes) < 0) {
+		free(leave);
+		return proto(session, "LEAVE of a directory that was not announced");
+	}
+	if (discards(session)) {
+		free(leave);
+		return 0;
+	}
+	leave->id = frame->id;
+	(void)pthread_mutex_lock(&session->lock);
+	receiver_queue(receiver, &leave->job, JOB_LEAVE);
+	(void)pthread_mutex_unlock(&session->lock);
+	return 0;
+}
+
+/* ------------------------------ frames ------------------------------------------------- */
+
+/* Digests for what may be there. The last ones have it compared. */
+static int frame_leaf(struct receiver *receiver, struct arrival *arrival, const struct frame *frame)
+{
+	struct session *session = receiver->session;
+	struct digest digest[FRAME_PAYLOAD_CAP / DIGEST_BYTES];
+	struct proof *proof;
+	size_t count = 0;
+	bool right = wire_parse_digests(session->control.payload, frame->length, digest,
+			     ARRAY_LEN(digest), &count) == 0;
+	uint64_t units;
+
+	(void)pthread_mutex_lock(&session->lock);
+	proof = arrival->proof;
+	units = arrival->pack ? arrival->pack->count : leaf_count(arrival->size);
+	bool open = arrival->state == ARRIVAL_PROVING && proof && proof->awaited > 0;
+	right = right && open && range_fits(frame->offset, count, units);
+	for (size_t i = 0; right && i < count; i++) {
+		uint64_t unit = frame->offset + i;
+		right = proof->asked[unit / 8] & 1u << unit % 8 && proof->awaited > 0 &&
+			!holes_has_leaf(&arrival->holes, unit);
+		proof->claimed[unit] = digest[i];
+		proof->awaited -= right;
+	}
+	if (right && proof->awaited == 0) {
+		arrival->users++;
+		receiver_queue(receiver, &arrival->job, JOB_PROVE);
+	}
+	right = right || arrival->state == ARRIVAL_FAILED;
+	(void)pthread_mutex_unlock(&session->lock);
+	return right ? 0 : proto(session, "LEAF that was not asked for");
 }
 
 static int frame_end(struct receiver *receiver, struct arrival *arrival, const struct frame *frame)
@@ -440,18 +977,26 @@ static int frame_err(struct receiver *receiver, const struct frame *frame)
 	struct arrival *arrival;
 	struct wire_err wire;
 	struct zh_error error;
+	size_t members;
 
-	if (wire_parse_err(session->control.payload, frame->length, &wire) < 0)
+	if (wire_parse_err(session->control.payload, frame->length, &wire) < 0 ||
+		frame->flags & ERR_DIRECTORY)
 		return proto(session, "malformed ERR");
 	session_error_from_wire(&wire, &error);
 	(void)pthread_mutex_lock(&session->lock);
 	arrival = arrival_find(receiver, frame->id);
+	members = arrival && arrival->pack ? arrival->pack->count : 0;
 	(void)pthread_mutex_unlock(&session->lock);
-	if (!arrival) /* a file that failed before it could be announced: it uses up its id
-		       */
+	if (!arrival) { /* a file that failed before it could be announced: it uses up its id */
 		arrival = take_id(receiver, frame->id);
+		atomic_fetch_add(&session->files_known, 1);
+	}
 	if (!arrival)
 		return proto(session, "ERR for a file that was not announced");
+	if (members > 0 && frame->offset > members)
+		return proto(session, "ERR for a file that was not announced");
+	if (frame->offset > 0 && members > 0)
+		return arrival_fail_member(receiver, arrival, frame->offset - 1, &error, false);
 	return arrival_fail(receiver, arrival, &error, false);
 }
 
@@ -459,18 +1004,38 @@ static int receiver_frame(struct session *session, const struct frame *frame)
 {
 	struct receiver *receiver = session->role_state;
 	struct arrival *arrival;
+	int r;
 
-	if (frame->type == FRAME_FILE || frame->type == FRAME_ERR) {
-		int r = frame->type == FRAME_FILE ? frame_file(receiver, frame)
-						  : frame_err(receiver, frame);
+	switch (frame->type) {
+	case FRAME_FILE:
+	case FRAME_PACK:
+	case FRAME_ERR:
+		r = frame->type == FRAME_FILE   ? frame_file(receiver, frame)
+		    : frame->type == FRAME_PACK ? frame_pack(receiver, frame)
+						: frame_err(receiver, frame);
 		return r < 0 ? r : receiver_extend_credit(receiver);
+	case FRAME_LOST:
+		return session_heard_end(session, frame->id);
+	case FRAME_DIR:
+		return frame_dir(receiver, frame);
+	case FRAME_LEAVE:
+		return frame_leave(receiver, frame);
+	case FRAME_ATTR:
+		return frame_attr(receiver, frame);
+	case FRAME_MAP:
+	case FRAME_LEAF:
+	case FRAME_END:
+		(void)pthread_mutex_lock(&session->lock);
+		arrival = arrival_find(receiver, frame->id);
+		(void)pthread_mutex_unlock(&session->lock);
+		if (!arrival)
+			return proto(session, "a frame for a file that was not announced");
+		return frame->type == FRAME_MAP    ? frame_map(receiver, arrival, frame)
+		       : frame->type == FRAME_LEAF ? frame_leaf(receiver, arrival, frame)
+						   : frame_end(receiver, arrival, frame);
+	default:
+		return proto(session, "a frame that is not expected");
 	}
-	(void)pthread_mutex_lock(&session->lock);
-	arrival = arrival_find(receiver, frame->id);
-	(void)pthread_mutex_unlock(&session->lock);
-	if (!arrival || frame->type != FRAME_END)
-		return proto(session, "a frame for a file that was not announced");
-	return frame_end(receiver, arrival, frame);
 }
 
 /* Every file that was announced has arrived or failed. */
@@ -488,20 +1053,18 @@ static bool receiver_settled(struct session *session)
 	return settled;
 }
 
-/*
- * The sender decides when a session is over. It closes its data connections when every file is
- * settled; one that was cut between two frames looks the same, but then files stay open.
- */
+/* The sender decides when a session is over. */
 static int receiver_pump(struct session *session)
 {
-	const struct receiver *receiver = session->role_state;
-	uint64_t lost_ns = atomic_load(&receiver->lost_ns);
+	(void)session;
+	return 0;
+}
 
-	if (lost_ns == 0 || clock_now_ns() - lost_ns < (uint64_t)LOST_MS * NS_PER_MS ||
-		receiver_settled(session))
-		return 0;
-	return session_failf(session, ZH_NET, 0, "data connection",
-		"a data connection was closed before every file had arrived");
+static int receiver_tell_end(struct session *session, uint32_t index, uint64_t frames)
+{
+	struct frame got = { .type = FRAME_GOT, .flags = GOT_LAST, .id = index, .offset = frames };
+
+	return session_send(session, &got, NULL);
 }
 
 static void receiver_wake(struct session *session)
@@ -513,6 +1076,7 @@ static const struct session_role_ops receiver_ops = {
 	.frame = receiver_frame,
 	.pump = receiver_pump,
 	.stream = receive_stream,
+	.tell_end = receiver_tell_end,
 	.wake = receiver_wake,
 	.settled = receiver_settled,
 	.finish = receiver_finish,

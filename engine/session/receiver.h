@@ -18,11 +18,13 @@ int receiver_new(struct session *session, int root, struct receiver **ret_receiv
 /* Where files go: a directory under root (borrowed), and the name for the only file, or NULL. */
 int receiver_place(struct receiver *receiver, int directory, const char *only_name) must_check;
 /*
- * From now on only what is asked for may come: the file with the next id under this name, and none
- * beyond the last one. name NULL: nothing more yet. 0 or -ENOMEM.
+ * From now on only what is asked for may come into the place: a file or directory of this name,
+ * once. name "": anything; NULL: nothing more yet. 0 or -ENOMEM.
  */
 int receiver_ask(struct receiver *receiver, const char *name, size_t length) must_check;
-/* Ends the committing thread; what is unfinished is discarded. */
+/* Everything that was asked for has been announced, or has failed. */
+bool receiver_has_all(const struct receiver *receiver);
+/* Ends the settling thread; what is unfinished is discarded. */
 void receiver_free(struct receiver *receiver);
 
 #endif

@@ -17,12 +17,14 @@ int sender_new(struct session *session, struct sender **ret_sender) must_check;
 void sender_free(struct sender *sender);
 
 /*
- * Queues one file under the name it shall have at the other side. Before the session is open: path
- * is relative to dir (borrowed; see source_open) and copied. After
- * sender_no_more() the session ends when all files are settled. 0 or -ENOMEM.
+ * Queues one source under the name it shall have at the other side: a file, or, in a recursive
+ * session, a directory; with the name "" what is in it goes into the place. Before the session is
+ * open: path is relative to dir (borrowed; see source_open) and copied. The session ends when all
+ * that is found has been settled. 0 or -ENOMEM.
  */
 int sender_add(
 	struct sender *sender, int dir, const char *path, int beneath, const char *name) must_check;
-void sender_no_more(struct sender *sender);
+/* A rule for what of directories is taken or left out; see walk.h. 0, -EINVAL or -ENOMEM. */
+int sender_rule(struct sender *sender, const char *pattern, bool exclude) must_check;
 
 #endif

@@ -18,6 +18,7 @@ struct served {
 	struct receiver *receiver;
 	int place;       /* directory that files go to; owned unless it is the root */
 	uint32_t wanted; /* sources of a pull so far */
+	uint32_t rules;
 };
 
 int serve_pass(int socket, int fd, const struct passed_hello *hello)
@@ -204,10 +205,13 @@ static int place_source(struct served *served, const struct wire_path *path, str
 	enum root_kind *ret_kind, uint64_t *ret_size)
 {
 	int root = served->serve->root;
-	char name[LIMIT_NAME_BYTES + 1];
+	char name[LIMIT_NAME_BYTES + 1] = "";
 	int directory;
-	int r = walk_to_parent(root, path, &directory, name);
+	int r;
 
+	if (served->wanted++ >= LIMIT_OPEN_IDS)
+		return err_set(err, ZH_LIMIT, 0, "open source", "too many sources at once");
+	r = walk_to_parent(root, path, &directory, name);
 	if (r < 0)
 		return err_set(err, err_of_source(r), r, "open source", "a directory on the way");
 	*ret_kind = ROOT_DIRECTORY;
@@ -219,13 +223,11 @@ static int place_source(struct served *served, const struct wire_path *path, str
 		return err_set(err, err_of_source(r), r, "open source", "cannot look");
 	if (*ret_kind == ROOT_ABSENT)
 		return err_set(err, ZH_SRC_GONE, ENOENT, "open source", "the source");
-	if (*ret_kind == ROOT_DIRECTORY)
+	if (*ret_kind == ROOT_DIRECTORY && !(served->session.setup.tree & TREE_RECURSIVE))
 		return err_set(err, ZH_USAGE, EISDIR, "open source", "the source");
 	if (*ret_kind == ROOT_OTHER)
 		return err_set(err, ZH_USAGE, 0, "open source",
 			"the source is a link or a special file, which are not sent");
-	if (served->wanted++ >= LIMIT_OPEN_IDS)
-		return err_set(err, ZH_LIMIT, 0, "open source", "too many sources at once");
 	char *text = path_text(path);
 	r = text ? sender_add(served->sender, root, text, 1, name) : -ENOMEM;
 	free(text);
@@ -251,12 +253,30 @@ static int answer_want(struct served *served, const struct frame *want)
 		    ? place_destination(served, &path, want->flags & WANT_DIRECTORY, &error, &kind)
 		    : place_source(served, &path, &error, &kind, &size);
 	if (r < 0)
-		r = session_send_err(session, want->id, &error);
+		r = session_send_err(session, want->id, 0, &error);
 	else
 		r = send_place(session, want->id, kind, size);
 	if (r < 0)
 		return r;
 	return (want->flags & WANT_LAST) != 0;
+}
+
+static int take_rule(struct served *served, const struct frame *frame)
+{
+	struct session *session = &served->session;
+	char pattern[WIRE_RULE_BYTES_MAX + 1];
+	int r = wire_parse_rule(session->control.payload, frame->length, pattern);
+
+	if (r < 0 || !served->sender || served->wanted > 0)
+		return session_failf(session, ZH_PROTO, 0, "RULE", "malformed, or too late");
+	r = served->rules++ >= LIMIT_RULES
+		    ? -ENOSPC
+		    : sender_rule(served->sender, pattern, frame->flags & RULE_EXCLUDE);
+	if (r == -EINVAL)
+		return session_failf(session, ZH_USAGE, 0, "RULE", "no pattern: '%.100s'", pattern);
+	if (r < 0)
+		return session_failf(session, ZH_LIMIT, -r, "RULE", "too many patterns");
+	return 0;
 }
 
 /* 1: the client has said BYE, and that was all. */
@@ -285,6 +305,15 @@ static int placing(struct served *served)
 			return r < 0 ? r : 1;
 		case FRAME_WANT:
 			r = answer_want(served, &frame);
+			break;
+		case FRAME_CREDIT:
+			r = session->role == ROLE_SENDER
+				    ? session->ops->frame(session, &frame)
+				    : session_failf(session, ZH_PROTO, 0, "control connection",
+					      "CREDIT is not expected now");
+			break;
+		case FRAME_RULE:
+			r = take_rule(served, &frame);
 			break;
 		default:
 			return session_failf(session, ZH_PROTO, 0, "control connection",
@@ -352,8 +381,6 @@ static int serve_all(struct served *served)
 	r = placing(served);
 	if (r != 0)
 		return r < 0 ? r : 0;
-	if (served->sender)
-		sender_no_more(served->sender);
 	session->state = SESSION_OPEN;
 	return session_run(session, served->serve->listener, on_listener);
 }
@@ -406,7 +433,7 @@ int serve_session(const struct serve *serve, int fd)
 		r = serve_all(served);
 		/* A failure before session_run has not been told to the client yet. */
 		if (r < 0 && session->state < SESSION_OPEN && !session->error.at_peer)
-			IGNORE(session_send_err(session, 0, &session->error));
+			IGNORE(session_send_err(session, 0, 0, &session->error));
 	}
 	log_result(session, serve->intent == HELLO_PUSH);
 	r = session->error.outcome;

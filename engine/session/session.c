@@ -35,9 +35,13 @@ int session_init(struct session *session, enum session_end end, int fd)
 	(void)pthread_mutex_init(&session->send_lock, NULL);
 	(void)pthread_mutex_init(&session->lock, NULL);
 	session->abort_fd = sys_eventfd();
-	if (session->abort_fd < 0) {
+	session->nudge_fd = session->abort_fd < 0 ? session->abort_fd : sys_eventfd();
+	session->finish_fd = session->nudge_fd < 0 ? session->nudge_fd : sys_eventfd();
+	for (uint32_t i = 0; i < LIMIT_STREAMS; i++)
+		session->stream[i].live_fd = -1;
+	if (session->finish_fd < 0) {
 		sys_close(fd);
-		return session->abort_fd;
+		return session->finish_fd;
 	}
 	r = link_init(&session->control, fd, session->abort_fd);
 	if (r < 0)
@@ -51,6 +55,8 @@ void session_fini(struct session *session)
 {
 	link_fini(&session->control);
 	sys_close(session->abort_fd);
+	sys_close(session->nudge_fd);
+	sys_close(session->finish_fd);
 	auth_wipe(&session->handshake.secret, sizeof(session->handshake.secret));
 	free(session->failure);
 	(void)pthread_mutex_destroy(&session->send_lock);
@@ -60,6 +66,7 @@ void session_fini(struct session *session)
 static void session_wake_all(struct session *session)
 {
 	sys_eventfd_signal(session->abort_fd);
+	sys_eventfd_signal(session->finish_fd);
 	if (session->ops)
 		session->ops->wake(session);
 }
@@ -116,6 +123,7 @@ void session_cancel(struct session *session)
 {
 	atomic_store(&session->cancelled, true);
 	sys_eventfd_signal(session->abort_fd);
+	sys_eventfd_signal(session->finish_fd);
 }
 
 int session_send(struct session *session, const struct frame *frame, const void *payload)
@@ -128,7 +136,7 @@ int session_send(struct session *session, const struct frame *frame, const void 
 	return r < 0 ? session_fail_link(session, r, "control connection") : 0;
 }
 
-int session_send_err(struct session *session, uint64_t id, const struct zh_error *error)
+static int send_err(struct session *session, struct frame *frame, const struct zh_error *error)
 {
 	uint8_t bytes[512];
 	struct wire_err wire = {
@@ -141,8 +149,22 @@ int session_send_err(struct session *session, uint64_t id, const struct zh_error
 	TEXT_SET(wire.text, error->text);
 	length = wire_build_err(&wire, bytes, sizeof(bytes));
 	CHECK(length > 0);
-	struct frame frame = { .type = FRAME_ERR, .length = (uint32_t)length, .id = id };
-	return session_send(session, &frame, bytes);
+	frame->type = FRAME_ERR;
+	frame->length = (uint32_t)length;
+	return session_send(session, frame, bytes);
+}
+
+int session_send_err(
+	struct session *session, uint64_t id, uint64_t offset, const struct zh_error *error)
+{
+	struct frame frame = { .id = id, .offset = offset };
+	return send_err(session, &frame, error);
+}
+
+int session_send_dir_err(struct session *session, uint64_t id, const struct zh_error *error)
+{
+	struct frame frame = { .id = id, .flags = ERR_DIRECTORY };
+	return send_err(session, &frame, error);
 }
 
 void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_error)
@@ -155,12 +177,22 @@ void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_e
 	TEXT_SET(ret_error->text, wire->text);
 }
 
-void session_file_done(struct session *session, uint64_t size)
+void session_nudge(struct session *session)
 {
-	atomic_fetch_add(&session->files_done, 1);
+	sys_eventfd_signal(session->nudge_fd);
+}
+
+void session_files_done(struct session *session, uint32_t count, uint64_t bytes)
+{
+	atomic_fetch_add(&session->files_done, count);
 	(void)pthread_mutex_lock(&session->lock);
-	session->done_bytes += size;
+	session->done_bytes += bytes;
 	(void)pthread_mutex_unlock(&session->lock);
+}
+
+void session_files_skipped(struct session *session, size_t count)
+{
+	atomic_fetch_add(&session->files_skipped, (uint32_t)count);
 }
 
 /* A peer can make files fail as fast as it likes; the sum is told at the end. */
@@ -204,6 +236,65 @@ void session_file_failed(
 	(void)pthread_mutex_unlock(&session->lock);
 }
 
+void session_list_file(struct session *session, const char *path, uint64_t size, uint32_t mode,
+	int64_t mtime_s, uint32_t mtime_ns, const struct digest *root)
+{
+	struct manifest_entry entry = {
+		.kind = MANIFEST_FILE,
+		.mode = mode & 07777,
+		.size = size,
+		.root = *root,
+		.mtime_s = mtime_s,
+		.mtime_ns = mtime_ns,
+		.path = path,
+		.path_bytes = strlen(path),
+	};
+
+	if (session->manifest)
+		manifest_add(session->manifest, &entry);
+}
+
+void session_list_member(struct session *session, const char *path,
+	const struct wire_member *member, const struct digest *digest)
+{
+	struct leaf_sum sum = { 0 };
+	struct digest root;
+
+	if (member->size > 0)
+		leaf_sum_add(&sum, 0, digest);
+	root = leaf_root(&sum, member->size);
+	session_list_file(session, path, member->size, member->mode, member->mtime_s,
+		member->mtime_ns, &root);
+}
+
+void session_list_link(
+	struct session *session, const char *path, const void *target, size_t target_bytes)
+{
+	struct manifest_entry entry = {
+		.kind = MANIFEST_LINK,
+		.path = path,
+		.path_bytes = strlen(path),
+		.target = target,
+		.target_bytes = target_bytes,
+	};
+
+	if (session->manifest)
+		manifest_add(session->manifest, &entry);
+}
+
+void session_list_directory(struct session *session, const char *path, uint32_t mode)
+{
+	struct manifest_entry entry = {
+		.kind = MANIFEST_DIRECTORY,
+		.mode = mode & 07777,
+		.path = path,
+		.path_bytes = strlen(path),
+	};
+
+	if (session->manifest && path[0] != '\0')
+		manifest_add(session->manifest, &entry);
+}
+
 void session_note_cache(struct session *session, uint64_t before_bytes, uint64_t after_bytes)
 {
 	(void)pthread_mutex_lock(&session->lock);
@@ -230,6 +321,7 @@ int session_plan(struct session *session, int file, uint64_t size, struct zh_pla
 		.sock = session->route,
 		.chunk_bytes = session->setup.chunk_bytes,
 		.no_fallback = session->setup.no_fallback,
+		.calibrate = session->calibrate,
 		.cache = (enum zh_cache)session->setup.cache,
 	};
 	uint64_t most;
@@ -250,130 +342,6 @@ int session_plan(struct session *session, int file, uint64_t size, struct zh_pla
 	if (r == 0)
 		session_keep_plan(session, ret_plan, size);
 	return r;
-}
-
-/* ------------------------------ streams ------------------------------------------------ */
-
-static int stream_handshake(struct session_stream *stream, struct link *link, struct zh_error *err)
-{
-	const struct session *session = stream->session;
-	struct handshake handshake = {
-		.kind = HELLO_DATA,
-		.auth = session->handshake.auth,
-		.intent = session->handshake.intent,
-		.data_index = stream->index,
-		.secret = session->handshake.secret,
-	};
-	int r;
-
-	memcpy(handshake.session, session->handshake.session, sizeof(handshake.session));
-	r = stream->passed ? handshake_accept(link, &handshake, stream->hello.bytes,
-				     stream->hello.deadline_ns, err)
-			   : handshake_connect(link, &handshake, err);
-	auth_wipe(&handshake.secret, sizeof(handshake.secret));
-	return r;
-}
-
-static void stream_account(struct session *session, struct channel *channel)
-{
-	struct zh_stats stats;
-
-	channel_stats(channel, &stats);
-	(void)pthread_mutex_lock(&session->lock);
-	stats_add(&session->mine.stats, &stats);
-	(void)pthread_mutex_unlock(&session->lock);
-}
-
-static void *stream_main(void *argument)
-{
-	struct session_stream *stream = argument;
-	struct session *session = stream->session;
-	enum zh_side side = session->role == ROLE_SENDER ? ZH_SEND : ZH_RECEIVE;
-	struct link *link = malloc(sizeof(*link));
-	struct channel channel;
-	struct zh_error error;
-	bool proved = false;
-	int r;
-
-	err_init(&error);
-	if (!link) {
-		sys_close(stream->fd);
-		(void)session_failf(session, ZH_INTERNAL, ENOMEM, "data connection", "no memory");
-		return NULL;
-	}
-	r = link_init(link, stream->fd, session->abort_fd);
-	if (r < 0)
-		(void)err_set(&error, ZH_INTERNAL, r, "data connection", "cannot be set up");
-	if (r == 0)
-		r = stream_handshake(stream, link, &error);
-	if (r == 0) {
-		proved = true;
-		atomic_fetch_add(&session->streams_proved, 1);
-		r = sock_apply(link->fd, &session->sock, &error);
-	}
-	if (r < 0 && stream->passed && !proved) {
-		/* Whoever knows the number of a session cannot end it by that. */
-		session_log(session, "a data connection was closed: %s", error.text);
-		atomic_store(&stream->refused, true);
-	} else if (r < 0) {
-		(void)session_fail(session, &error);
-	} else {
-		channel_open(&channel, side, link->fd, session->abort_fd, (int)LIMIT_STALL_MS);
-		channel.nagle = (enum zh_nagle)session->sock.nagle;
-		IGNORE(session->ops->stream(
-			session, link, &channel)); /* it has failed the session */
-		stream_account(session, &channel);
-		channel_close(&channel);
-	}
-	link_fini(link);
-	free(link);
-	return NULL;
-}
-
-int session_add_stream(
-	struct session *session, int fd, uint32_t index, const struct passed_hello *hello)
-{
-	struct session_stream *stream;
-	int r;
-
-	stream = &session->stream[min_u64(index, LIMIT_STREAMS - 1)];
-	if (stream->started && atomic_load(&stream->refused)) {
-		(void)pthread_join(stream->thread, NULL);
-		stream->started = false;
-		session->stream_count--;
-	}
-	if (index >= session->setup.streams || stream->started) {
-		sys_close(fd);
-		return -EINVAL;
-	}
-	atomic_store(&stream->refused, false);
-	stream->session = session;
-	stream->fd = fd;
-	stream->index = index;
-	stream->passed = hello != NULL;
-	if (hello)
-		stream->hello = *hello;
-	r = pthread_create(&stream->thread, NULL, stream_main, stream);
-	if (r != 0) {
-		sys_close(fd);
-		return session_failf(session, ZH_INTERNAL, r, "data connection", "no thread");
-	}
-	stream->started = true;
-	session->stream_count++;
-	return 0;
-}
-
-void session_join_streams(struct session *session)
-{
-	(void)pthread_mutex_lock(&session->lock);
-	session->finishing = true;
-	(void)pthread_mutex_unlock(&session->lock);
-	session->ops->wake(session);
-	for (uint32_t i = 0; i < LIMIT_STREAMS; i++)
-		if (session->stream[i].started) {
-			(void)pthread_join(session->stream[i].thread, NULL);
-			session->stream[i].started = false;
-		}
 }
 
 /* ------------------------------ control thread ----------------------------------------- */
@@ -416,6 +384,11 @@ static int send_bye(struct session *session)
 
 	session_join_streams(session);
 	session->ops->finish(session);
+	(void)pthread_mutex_lock(&session->lock);
+	bool aborted = session->aborted;
+	(void)pthread_mutex_unlock(&session->lock);
+	if (aborted) /* ERR says why; a BYE would say that all is well */
+		return -ECANCELED;
 	session_end_report(session);
 	length = wire_build_bye(&session->mine, bytes, sizeof(bytes));
 	CHECK(length > 0);
@@ -461,15 +434,18 @@ static int receive_one(struct session *session, struct frame *ret_frame, int ext
 	int (*on_extra)(struct session *session, int extra_fd))
 {
 	uint64_t silent_ms = (clock_now_ns() - atomic_load(&session->heard_ns)) / NS_PER_MS;
-	struct pollfd set[3] = {
+	struct pollfd set[] = {
 		{ .fd = session->control.fd, .events = POLLIN },
 		{ .fd = session->abort_fd, .events = POLLIN },
 		{ .fd = extra_fd, .events = POLLIN },
+		{ .fd = session->nudge_fd, .events = POLLIN },
 	};
+	int wait_ms = streams_wait_ms(session);
+	uint64_t nudges;
 	int r;
 
 	/* What came while this thread was busy has been heard in time. */
-	r = sys_poll(set, 3, silent_ms >= LIMIT_IDLE_MS ? 0 : (int)LIMIT_PING_MS);
+	r = sys_poll(set, ARRAY_LEN(set), silent_ms >= LIMIT_IDLE_MS ? 0 : wait_ms);
 	if (r < 0)
 		return r == -EINTR ? -EAGAIN : r;
 	if (silent_ms >= LIMIT_IDLE_MS && !set[0].revents && !set[1].revents)
@@ -480,6 +456,13 @@ static int receive_one(struct session *session, struct frame *ret_frame, int ext
 		r = on_extra(session, extra_fd);
 		return r < 0 ? r : -EAGAIN;
 	}
+	if (set[3].revents) {
+		IGNORE(sys_read(session->nudge_fd, &nudges, sizeof(nudges))); /* only a reminder */
+		if (!set[0].revents)
+			return -EAGAIN;
+	}
+	if (r == 0 && wait_ms < (int)LIMIT_PING_MS && silent_ms < LIMIT_PING_MS)
+		return -EAGAIN;
 	if (r == 0) {
 		struct frame ping = { .type = FRAME_PING };
 		r = session_send(session, &ping, NULL);
@@ -501,6 +484,8 @@ static int control_loop(struct session *session, int extra_fd,
 	atomic_store(&session->heard_ns, clock_now_ns());
 	while (!(said_bye && heard_bye)) {
 		r = said_bye ? 0 : session->ops->pump(session);
+		if (r == 0 && !said_bye)
+			r = streams_tend(session);
 		if (r < 0)
 			return r;
 		if (r == 1 || (heard_bye && !said_bye)) {
@@ -530,10 +515,9 @@ int session_run(struct session *session, int extra_fd,
 	int r = control_loop(session, extra_fd, on_extra);
 
 	if (r < 0 && session->control.mac_out) {
-		/* The peer hears why, unless it told us. A broken data connection it hears of, too.
-		 */
+		/* The peer hears why, unless it told us. */
 		if (!session->error.at_peer)
-			IGNORE(session_send_err(session, 0, &session->error));
+			IGNORE(session_send_err(session, 0, 0, &session->error));
 	}
 	session_join_streams(session);
 	session_end_report(session);

@@ -31,19 +31,24 @@ bool session_may_receive(enum session_end end, enum session_role role, enum sess
 bool session_may_follow(enum session_state from, enum session_state to);
 
 /* Of a data connection. */
-enum stream_state { STREAM_HEAD, STREAM_AFTER_DATA, STREAM_AFTER_PACK, STREAM_STATE_COUNT };
+enum stream_state { STREAM_HEAD, STREAM_AFTER_DATA, STREAM_STATE_COUNT };
 bool stream_may_receive(enum session_role role, enum stream_state state, enum frame_type type);
 
-/* Of one file at the receiver; its life in order, FAILED from anywhere before DURABLE. */
+/*
+ * Of one file at the receiver; its life in order, PROVING only when there may be something of it
+ * already; FAILED from anywhere before DURABLE.
+ */
 enum arrival_state {
 	ARRIVAL_ANNOUNCED,
 	ARRIVAL_ALLOCATED,
+	ARRIVAL_PROVING, /* NEED with PROVE sent, digests come */
 	ARRIVAL_RECEIVING,
 	ARRIVAL_VERIFIED,
 	ARRIVAL_SYNCED,
 	ARRIVAL_LINKED,
 	ARRIVAL_DURABLE,
 	ARRIVAL_FAILED,
+	ARRIVAL_SKIPPED, /* it was there */
 	ARRIVAL_STATE_COUNT,
 };
 bool arrival_may_follow(enum arrival_state from, enum arrival_state to);
@@ -51,10 +56,12 @@ bool arrival_may_follow(enum arrival_state from, enum arrival_state to);
 /* Of one file at the sender. */
 enum departure_state {
 	DEPARTURE_ANNOUNCED, /* FILE sent */
+	DEPARTURE_PROVING,   /* NEED with PROVE came; digests are sent */
 	DEPARTURE_SENDING,   /* NEED came */
 	DEPARTURE_ENDED,     /* END sent; the source stays open for re-sends */
 	DEPARTURE_DONE,      /* ACK came and the roots are equal */
 	DEPARTURE_FAILED,
+	DEPARTURE_SKIPPED, /* the receiver has it already */
 	DEPARTURE_STATE_COUNT,
 };
 bool departure_may_follow(enum departure_state from, enum departure_state to);

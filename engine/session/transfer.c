@@ -17,6 +17,11 @@
 #define CONNECT_MS_DEFAULT    10000u
 #define STREAMS_UNPROVED_MOST 4u
 
+struct rule {
+	char *pattern;
+	bool exclude;
+};
+
 struct zh_transfer {
 	struct zh_transfer_options options;
 	char *host;
@@ -24,8 +29,12 @@ struct zh_transfer {
 	char *destination;
 	char *strategy;
 	char *receive_strategy;
+	char *manifest_path;
+	struct manifest *manifest;
 	char **source;
 	size_t source_count;
+	struct rule *rule;
+	size_t rule_count;
 
 	struct session session;
 	bool has_session;
@@ -35,7 +44,8 @@ struct zh_transfer {
 	struct auth_key key;
 	struct sender *sender;
 	struct receiver *receiver;
-	int root; /* of a pull */
+	int root;     /* of a pull */
+	bool missing; /* of what a pull has asked for, without a reason */
 	uint64_t started_ns;
 	struct zh_error error;
 	struct zh_report report;
@@ -66,6 +76,7 @@ ZH_API int zh_transfer_new(
 	if (copy_text(options->host, &transfer->host) < 0 ||
 		copy_text(options->key_file, &transfer->key_file) < 0 ||
 		copy_text(options->destination, &transfer->destination) < 0 ||
+		copy_text(options->manifest, &transfer->manifest_path) < 0 ||
 		copy_text(options->strategy, &transfer->strategy) < 0 ||
 		copy_text(options->receive_strategy, &transfer->receive_strategy) < 0) {
 		zh_transfer_free(transfer);
@@ -89,6 +100,24 @@ ZH_API int zh_transfer_add(struct zh_transfer *transfer, const char *source)
 	return 0;
 }
 
+ZH_API int zh_transfer_rule(struct zh_transfer *transfer, const char *pattern, int exclude)
+{
+	struct rule *grown;
+	size_t length = strlen(pattern);
+
+	if (length == 0 || length > WIRE_RULE_BYTES_MAX)
+		return -EINVAL;
+	grown = reallocarray(transfer->rule, transfer->rule_count + 1, sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	transfer->rule = grown;
+	grown[transfer->rule_count].exclude = exclude != 0;
+	if (copy_text(pattern, &grown[transfer->rule_count].pattern) < 0)
+		return -ENOMEM;
+	transfer->rule_count++;
+	return 0;
+}
+
 ZH_API void zh_transfer_free(struct zh_transfer *transfer)
 {
 	if (!transfer)
@@ -101,11 +130,16 @@ ZH_API void zh_transfer_free(struct zh_transfer *transfer)
 	for (size_t i = 0; i < transfer->source_count; i++)
 		free(transfer->source[i]);
 	free(transfer->source);
+	for (size_t i = 0; i < transfer->rule_count; i++)
+		free(transfer->rule[i].pattern);
+	free(transfer->rule);
 	free(transfer->host);
 	free(transfer->key_file);
 	free(transfer->destination);
 	free(transfer->strategy);
 	free(transfer->receive_strategy);
+	free(transfer->manifest_path);
+	manifest_abandon(transfer->manifest);
 	auth_wipe(&transfer->key, sizeof(transfer->key));
 	free(transfer);
 }
@@ -195,6 +229,13 @@ static int check_options(struct zh_transfer *transfer, struct zh_error *err)
 			"either a key file or the wish to do without one is needed");
 	if (options->streams > LIMIT_STREAMS)
 		return err_set(err, ZH_LIMIT, 0, "options", "at most %u streams", LIMIT_STREAMS);
+	if (transfer->manifest_path &&
+		(options->verify == ZH_VERIFY_NONE || options->existing == ZH_EXISTING_TRUST))
+		return err_set(err, ZH_USAGE, 0, "options",
+			"a manifest needs digests: neither --verify=none nor --existing=trust");
+	if (options->existing > ZH_EXISTING_DIGEST)
+		return err_set(err, ZH_USAGE, 0, "options",
+			"no such wish for files that are there already");
 	if (options->cache > ZH_CACHE_DROP)
 		return err_set(err, ZH_USAGE, 0, "options", "no such wish for the page cache");
 	if (discard &&
@@ -245,14 +286,35 @@ static int open_local_root(struct zh_transfer *transfer, char *ret_name, struct 
 	return transfer->root < 0 ? transfer->root : 0;
 }
 
+/* Push: here the rules are, and are found wrong before anything is sent. */
+static int add_rules(struct zh_transfer *transfer, struct zh_error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < transfer->rule_count && r == 0; i++)
+		r = sender_rule(
+			transfer->sender, transfer->rule[i].pattern, transfer->rule[i].exclude);
+	if (r == -EINVAL)
+		return err_set(err, ZH_USAGE, r, "options", "not a pattern");
+	return r < 0 ? err_set(err, ZH_INTERNAL, r, "start", "no memory") : 0;
+}
+
 static int make_role(struct zh_transfer *transfer, struct zh_error *err)
 {
 	char name[LIMIT_NAME_BYTES + 1];
 	int r;
 
+	if (transfer->manifest_path) {
+		r = manifest_open(transfer->manifest_path, &transfer->manifest, err);
+		if (r < 0)
+			return r;
+	}
+	transfer->session.manifest = transfer->manifest;
 	transfer->session.no_clobber = transfer->options.flags & ZH_NO_CLOBBER;
 	if (transfer->options.direction == ZH_PUSH) {
 		r = sender_new(&transfer->session, &transfer->sender);
+		if (r == 0 && add_rules(transfer, err) < 0)
+			return -EINVAL;
 	} else {
 		r = open_local_root(transfer, name, err);
 		if (r < 0)
@@ -315,6 +377,10 @@ static int send_setup(struct zh_transfer *transfer)
 		.rcvbuf_bytes = options->sock.rcvbuf_bytes,
 		.notsent_lowat_bytes = options->sock.notsent_lowat_bytes,
 		.pacing_bytes_per_s = options->sock.pacing_bytes_per_s,
+		.existing = (uint8_t)options->existing,
+		.tree = (uint8_t)((options->flags & ZH_RECURSIVE ? TREE_RECURSIVE : 0) |
+				  (options->flags & ZH_LINKS ? TREE_LINKS : 0) |
+				  (options->flags & ZH_OWNER ? TREE_OWNER : 0)),
 	};
 	uint8_t bytes[256];
 	int length;
@@ -324,6 +390,7 @@ static int send_setup(struct zh_transfer *transfer)
 	session->setup = setup;
 	session->sock = options->sock;
 	TEXT_SET(session->strategy, mine ? mine : "");
+	session->calibrate = options->flags & ZH_CALIBRATE;
 	length = wire_build_setup(&setup, bytes, sizeof(bytes));
 	CHECK(length > 0);
 	struct frame frame = { .type = FRAME_SETUP, .length = (uint32_t)length };
@@ -331,14 +398,32 @@ static int send_setup(struct zh_transfer *transfer)
 	return session_send(session, &frame, bytes);
 }
 
-/* The name that a source shall have at a destination of this kind. */
+static bool is_recursive(const struct zh_transfer *transfer)
+{
+	return transfer->options.flags & ZH_RECURSIVE;
+}
+
+/*
+ * The name that a source shall have at a destination of this kind; "" for what has none of its own,
+ * as "." and "/": then what is in it goes into the place, as with cp(1).
+ */
 static int add_source(struct zh_transfer *transfer, const char *path, enum wire_place kind)
 {
 	struct session *session = &transfer->session;
-	const char *name = last_component(kind == PLACE_DIRECTORY ? path : transfer->destination);
+	char name[LIMIT_NAME_BYTES + 1] = "";
+	size_t length;
+	const char *own = name_of_source(path, &length);
 	struct zh_error error;
 
-	if (wire_name_check(name, strlen(name)) < 0) {
+	if (kind != PLACE_DIRECTORY)
+		own = name_of_source(transfer->destination, &length);
+	else if (!is_recursive(transfer))
+		length = ends_in_slash(path) ? 0 : length;
+	bool none =
+		length == 0 || strncmp(own, ".", length) == 0 || strncmp(own, "..", length) == 0;
+	if (!none && length < sizeof(name))
+		memcpy(name, own, length);
+	if (none ? !is_recursive(transfer) : wire_name_check(own, length) < 0) {
 		err_init(&error);
 		(void)err_set(&error, ZH_USAGE, 0, "name source",
 			"the source is a directory, or has no name that could be given to it");
@@ -423,7 +508,6 @@ static int place_push(struct zh_transfer *transfer)
 		return session_fail(session, &error);
 	for (size_t i = 0; i < transfer->source_count && r == 0; i++)
 		r = add_source(transfer, transfer->source[i], (enum wire_place)place.kind);
-	sender_no_more(transfer->sender);
 	return r;
 }
 
@@ -439,11 +523,27 @@ static int ask(struct zh_transfer *transfer, const char *source)
 		       : 0;
 }
 
+static int send_rule(struct session *session, const struct rule *rule)
+{
+	uint8_t bytes[WIRE_RULE_BYTES_MAX];
+	int length = wire_build_rule(rule->pattern, bytes, sizeof(bytes));
+
+	CHECK(length > 0);
+	struct frame frame = {
+		.type = FRAME_RULE,
+		.flags = rule->exclude ? RULE_EXCLUDE : 0,
+		.length = (uint32_t)length,
+	};
+	return session_send(session, &frame, bytes);
+}
+
 static int place_pull(struct zh_transfer *transfer)
 {
 	struct session *session = &transfer->session;
 	int r = receiver_ask(transfer->receiver, NULL, 0); /* nothing more cannot fail */
 
+	for (size_t i = 0; i < transfer->rule_count && r == 0; i++)
+		r = send_rule(session, &transfer->rule[i]);
 	for (size_t i = 0; i < transfer->source_count && r == 0; i++) {
 		const char *source = transfer->source[i];
 		struct wire_place_info place;
@@ -469,9 +569,18 @@ static int wait_for_proofs(struct session *session, uint32_t opened)
 	int r = -ETIMEDOUT;
 
 	while (r == -ETIMEDOUT &&
-		opened - atomic_load(&session->streams_proved) >= STREAMS_UNPROVED_MOST)
+		opened - atomic_load(&session->streams_greeted) >= STREAMS_UNPROVED_MOST)
 		r = sock_wait(session->abort_fd, 0, session->abort_fd, 1);
 	return r == -ETIMEDOUT ? 0 : r;
+}
+
+/* session.reach: one more, after one was lost. */
+static int reach(void *context, int *ret_fd, struct zh_error *err)
+{
+	const struct zh_transfer *transfer = context;
+
+	return sock_connect(transfer->host, transfer->options.port, &transfer->session.sock,
+		transfer->session.finish_fd, (int)CONNECT_MS_DEFAULT, ret_fd, err);
 }
 
 static int open_streams(struct zh_transfer *transfer)
@@ -480,6 +589,8 @@ static int open_streams(struct zh_transfer *transfer)
 	struct zh_error error;
 
 	err_init(&error);
+	session->reach = reach;
+	session->reach_context = transfer;
 	for (uint32_t i = 0; i < session->setup.streams; i++) {
 		int fd;
 		int r = sock_connect(transfer->host, transfer->options.port, &session->sock,
@@ -530,7 +641,13 @@ static void make_report(struct zh_transfer *transfer)
 	report->files_done = atomic_load(&session->files_done);
 	report->files_failed = atomic_load(&session->files_failed);
 	report->streams = session->stream_count;
+	report->streams_lost = session->streams_lost;
 	report->resent_leaves = atomic_load(&session->resent_leaves);
+	report->files_skipped = atomic_load(&session->files_skipped);
+	report->directories = atomic_load(&session->dirs_known);
+	report->hard_links = atomic_load(&session->hard_links);
+	report->links_skipped = atomic_load(&session->links_skipped);
+	report->special_skipped = atomic_load(&session->special_skipped);
 	report->bytes = session->done_bytes;
 	report->sender = push ? session->mine : session->theirs;
 	report->receiver = push ? session->theirs : session->mine;
@@ -545,8 +662,11 @@ static int outcome_of_files(const struct zh_transfer *transfer)
 	const struct zh_report *report = &transfer->report;
 
 	if (report->files_failed == 0)
-		return report->files_done == transfer->source_count ? ZH_OK : ZH_PARTIAL;
-	if (report->files_done > 0 || session->failure_count == 0)
+		return !transfer->missing && report->files_done + report->files_skipped ==
+						     atomic_load(&session->files_known)
+			       ? ZH_OK
+			       : ZH_PARTIAL;
+	if (report->files_done + report->files_skipped > 0 || session->failure_count == 0)
 		return ZH_PARTIAL;
 	for (size_t i = 1; i < session->failure_count; i++)
 		if (session->failure[i].error.outcome != session->failure[0].error.outcome)
@@ -562,12 +682,19 @@ static int finish(struct zh_transfer *transfer)
 
 	make_report(transfer);
 	atomic_store(&transfer->phase, PHASE_DONE);
+	transfer->missing = transfer->receiver && !receiver_has_all(transfer->receiver);
 	receiver_free(transfer->receiver);
 	transfer->receiver = NULL;
 	if (!err_is_set(error) && transfer->has_session)
 		*error = session->error;
 	if (err_is_set(error))
 		return error->outcome;
+	if (transfer->manifest) {
+		struct manifest *manifest = transfer->manifest;
+		transfer->manifest = NULL;
+		if (manifest_close(manifest, error) < 0)
+			return error->outcome;
+	}
 	if (session->failure_count > 0)
 		*error = session->failure[0].error;
 	return outcome_of_files(transfer);

@@ -11,6 +11,7 @@
 
 _Static_assert(LIMIT_DEPTH *(LIMIT_NAME_BYTES + 1) <= FRAME_PAYLOAD_CAP, "deepest path fits");
 _Static_assert(WIRE_RANGES_MAX * 16 <= FRAME_PAYLOAD_CAP, "most ranges fit");
+_Static_assert(FRAME_PAYLOAD_CAP / WIRE_MEMBER_BYTES_MIN <= LIMIT_MEMBERS, "no PACK holds more");
 
 /* ------------------------------ pieces ------------------------------------------------- */
 
@@ -222,8 +223,9 @@ struct frame_rule {
 	enum offset_rule offset;
 };
 
-#define FIXED(bytes)    .least = (bytes), .most = (bytes), .unit = 1
-#define UP_TO(bytes)    .least = 0, .most = (bytes), .unit = 1
+#define BETWEEN(a, b)   .least = (a), .most = (b), .unit = 1
+#define FIXED(bytes)    BETWEEN(bytes, bytes)
+#define UP_TO(bytes)    BETWEEN(0, bytes)
 #define MANY(bytes, of) .least = 0, .most = (bytes), .unit = (of)
 #define RAW(bytes)      .least = 1, .most = (bytes), .unit = 1, .raw = true
 
@@ -232,25 +234,34 @@ static const struct frame_rule frame_rules[FRAME_TYPE_END] = {
 	[FRAME_WANT] = { "WANT", UP_TO(FRAME_PAYLOAD_CAP), .flags = WANT_DIRECTORY | WANT_LAST,
 		.id = ID_ANY },
 	[FRAME_PLACE] = { "PLACE", FIXED(WIRE_PLACE_BYTES), .id = ID_ANY },
-	[FRAME_DIR] = { "DIR", UP_TO(WIRE_FILE_BYTES_MAX), .id = ID_GIVEN },
-	[FRAME_FILE] = { "FILE", .least = WIRE_FILE_BYTES_MIN, .most = WIRE_FILE_BYTES_MAX,
-		.unit = 1, .flags = FILE_NO_CLOBBER, .id = ID_GIVEN },
+	[FRAME_DIR] = { "DIR", BETWEEN(WIRE_FILE_BYTES_MIN, WIRE_FILE_BYTES_MAX), .id = ID_GIVEN },
+	[FRAME_FILE] = { "FILE", BETWEEN(WIRE_FILE_BYTES_MIN, WIRE_FILE_BYTES_MAX),
+		.flags = FILE_NO_CLOBBER | FILE_SPARSE, .id = ID_GIVEN },
 	[FRAME_MAP] = { "MAP", MANY(FRAME_PAYLOAD_CAP, WIRE_RANGE_BYTES), .id = ID_GIVEN },
-	[FRAME_NEED] = { "NEED", MANY(FRAME_PAYLOAD_CAP, WIRE_RANGE_BYTES), .id = ID_GIVEN },
+	[FRAME_NEED] = { "NEED", MANY(FRAME_PAYLOAD_CAP, WIRE_RANGE_BYTES),
+		.flags = NEED_PROVE | NEED_TRUSTED, .id = ID_GIVEN },
 	[FRAME_LEAF] = { "LEAF", MANY(FRAME_PAYLOAD_CAP, DIGEST_BYTES), .id = ID_GIVEN,
-		.offset = OFFSET_LEAF },
+		.offset = OFFSET_ANY },
 	[FRAME_DATA] = { "DATA", RAW(LIMIT_DATA_BYTES), .id = ID_GIVEN, .offset = OFFSET_LEAF },
-	[FRAME_PACK] = { "PACK", RAW(WIRE_PACK_BYTES_MAX) },
+	[FRAME_PACK] = { "PACK", BETWEEN(WIRE_MEMBER_BYTES_MIN, FRAME_PAYLOAD_CAP),
+		.flags = PACK_NO_CLOBBER, .id = ID_GIVEN },
 	[FRAME_SUM] = { "SUM", MANY(WIRE_SUM_BYTES_MAX, DIGEST_BYTES), .flags = SUM_VOID,
 		.id = ID_GIVEN, .offset = OFFSET_LEAF },
 	[FRAME_NAK] = { "NAK", FIXED(WIRE_NAK_BYTES), .id = ID_GIVEN, .offset = OFFSET_LEAF },
 	[FRAME_END] = { "END", FIXED(WIRE_END_BYTES), .id = ID_GIVEN },
 	[FRAME_ACK] = { "ACK", FIXED(DIGEST_BYTES), .flags = ACK_DURABLE, .id = ID_GIVEN },
 	[FRAME_CREDIT] = { "CREDIT", FIXED(0), .id = ID_GIVEN },
-	[FRAME_ERR] = { "ERR", FIXED(WIRE_ERR_BYTES), .id = ID_ANY, .offset = OFFSET_ANY },
+	[FRAME_ERR] = { "ERR", FIXED(WIRE_ERR_BYTES), .flags = ERR_DIRECTORY, .id = ID_ANY,
+		.offset = OFFSET_ANY },
 	[FRAME_PING] = { "PING", FIXED(0), .id = ID_ANY },
 	[FRAME_PONG] = { "PONG", FIXED(0), .id = ID_ANY },
 	[FRAME_BYE] = { "BYE", FIXED(WIRE_BYE_BYTES) },
+	[FRAME_LEAVE] = { "LEAVE", FIXED(WIRE_LEAVE_BYTES), .id = ID_GIVEN },
+	[FRAME_ATTR] = { "ATTR", BETWEEN(WIRE_ATTR_BYTES_MIN, FRAME_PAYLOAD_CAP),
+		.flags = ATTR_DIRECTORY, .id = ID_GIVEN },
+	[FRAME_RULE] = { "RULE", BETWEEN(1, WIRE_RULE_BYTES_MAX), .flags = RULE_EXCLUDE },
+	[FRAME_GOT] = { "GOT", FIXED(0), .flags = GOT_LAST, .id = ID_ANY, .offset = OFFSET_ANY },
+	[FRAME_LOST] = { "LOST", FIXED(0), .id = ID_ANY },
 };
 
 static bool length_is_legal(const struct frame_rule *rule, const struct frame *frame)
@@ -261,9 +272,11 @@ static bool length_is_legal(const struct frame_rule *rule, const struct frame *f
 	       frame->length % rule->unit == 0;
 }
 
-static bool id_is_legal(const struct frame_rule *rule, uint64_t id)
+static bool id_is_legal(const struct frame_rule *rule, const struct frame *frame)
 {
-	return rule->id == ID_ANY || (rule->id == ID_ZERO) == (id == 0);
+	if (frame->type == FRAME_ERR && (frame->flags & ERR_DIRECTORY))
+		return frame->id != 0;
+	return rule->id == ID_ANY || (rule->id == ID_ZERO) == (frame->id == 0);
 }
 
 static bool offset_is_legal(const struct frame_rule *rule, const struct frame *frame)
@@ -288,7 +301,7 @@ static bool head_is_legal(const struct frame *frame)
 		return false;
 	rule = &frame_rules[frame->type];
 	return (frame->flags & ~rule->flags) == 0 && length_is_legal(rule, frame) &&
-	       id_is_legal(rule, frame->id) && offset_is_legal(rule, frame);
+	       id_is_legal(rule, frame) && offset_is_legal(rule, frame);
 }
 
 void wire_build_head(const struct frame *frame, uint8_t ret_bytes[FRAME_HEAD_BYTES])
@@ -337,11 +350,22 @@ bool wire_is_raw(enum frame_type type)
 
 /* ------------------------------ SETUP -------------------------------------------------- */
 
+static bool setup_is_legal(const struct wire_setup *setup)
+{
+	return setup->direction <= ZH_PULL && setup->verify <= ZH_VERIFY_NONE &&
+	       setup->durability <= ZH_DURABLE_NONE && setup->nagle <= ZH_NAGLE_CORK &&
+	       setup->no_fallback <= 1 && setup->streams >= 1 && setup->streams <= LIMIT_STREAMS &&
+	       setup->chunk_bytes <= INT32_MAX && setup->sndbuf_bytes <= INT32_MAX &&
+	       setup->rcvbuf_bytes <= INT32_MAX && setup->notsent_lowat_bytes <= INT32_MAX &&
+	       setup->cache <= ZH_CACHE_DROP && setup->existing <= WIRE_EXISTING_DIGEST &&
+	       (setup->tree & ~TREE_ALL) == 0;
+}
+
 int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t cap)
 {
-	struct wire_setup back;
-
 	CHECK(cap >= WIRE_SETUP_BYTES);
+	if (!setup_is_legal(setup))
+		return -EINVAL;
 	memset(ret_bytes, 0, WIRE_SETUP_BYTES);
 	ret_bytes[0] = setup->direction;
 	ret_bytes[1] = setup->verify;
@@ -353,30 +377,20 @@ int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t 
 	put_le32(ret_bytes + 16, setup->sndbuf_bytes);
 	put_le32(ret_bytes + 20, setup->rcvbuf_bytes);
 	put_le32(ret_bytes + 24, setup->notsent_lowat_bytes);
-	put_le32(ret_bytes + 28, setup->cache);
+	ret_bytes[28] = (uint8_t)setup->cache;
+	ret_bytes[29] = setup->existing;
+	ret_bytes[30] = setup->tree;
 	put_le64(ret_bytes + 32, setup->pacing_bytes_per_s);
 	put_text(ret_bytes + 40, setup->congestion, sizeof(setup->congestion));
 	put_text(ret_bytes + 56, setup->strategy, sizeof(setup->strategy));
-	if (wire_parse_setup(ret_bytes, WIRE_SETUP_BYTES, &back) < 0)
-		return -EINVAL;
 	return WIRE_SETUP_BYTES;
-}
-
-static bool setup_is_legal(const struct wire_setup *setup)
-{
-	return setup->direction <= ZH_PULL && setup->verify <= ZH_VERIFY_NONE &&
-	       setup->durability <= ZH_DURABLE_NONE && setup->nagle <= ZH_NAGLE_CORK &&
-	       setup->no_fallback <= 1 && setup->streams >= 1 && setup->streams <= LIMIT_STREAMS &&
-	       setup->chunk_bytes <= INT32_MAX && setup->sndbuf_bytes <= INT32_MAX &&
-	       setup->rcvbuf_bytes <= INT32_MAX && setup->notsent_lowat_bytes <= INT32_MAX &&
-	       setup->cache <= ZH_CACHE_DROP;
 }
 
 int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret_setup)
 {
 	struct wire_setup setup;
 
-	if (length != WIRE_SETUP_BYTES)
+	if (length != WIRE_SETUP_BYTES || bytes[31] != 0)
 		return -EPROTO;
 	if (!text_is_printable(bytes + 40, sizeof(setup.congestion)) ||
 		!text_is_printable(bytes + 56, sizeof(setup.strategy)))
@@ -392,7 +406,9 @@ int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret
 	setup.sndbuf_bytes = get_le32(bytes + 16);
 	setup.rcvbuf_bytes = get_le32(bytes + 20);
 	setup.notsent_lowat_bytes = get_le32(bytes + 24);
-	setup.cache = get_le32(bytes + 28);
+	setup.cache = bytes[28];
+	setup.existing = bytes[29];
+	setup.tree = bytes[30];
 	setup.pacing_bytes_per_s = get_le64(bytes + 32);
 	memcpy(setup.congestion, bytes + 40, sizeof(setup.congestion));
 	memcpy(setup.strategy, bytes + 56, sizeof(setup.strategy));
@@ -599,6 +615,24 @@ int wire_parse_file(const uint8_t *bytes, size_t length, struct wire_file *ret_f
 	return 0;
 }
 
+int wire_build_dir(const struct wire_file *dir, uint8_t *ret_bytes, size_t cap)
+{
+	return dir->size == 0 ? wire_build_file(dir, ret_bytes, cap) : -EPROTO;
+}
+
+int wire_parse_dir(const uint8_t *bytes, size_t length, struct wire_file *ret_dir)
+{
+	struct wire_file dir;
+	int r = wire_parse_file(bytes, length, &dir);
+
+	if (r < 0)
+		return r == -ERANGE ? -EPROTO : r;
+	if (dir.size != 0)
+		return -EPROTO;
+	*ret_dir = dir;
+	return 0;
+}
+
 int wire_build_ranges(const struct zh_extent *range, size_t count, uint8_t *ret_bytes, size_t cap)
 {
 	uint64_t end = 0;
@@ -705,6 +739,237 @@ int wire_parse_end(const uint8_t *bytes, size_t length, struct wire_end *ret_end
 	if (end.size > LIMIT_FILE_BYTES || end.mtime_ns > 999999999)
 		return -EPROTO;
 	*ret_end = end;
+	return 0;
+}
+
+int wire_build_leave(const struct wire_leave *leave, uint8_t *ret_bytes, size_t cap)
+{
+	struct wire_leave back;
+
+	CHECK(cap >= WIRE_LEAVE_BYTES);
+	put_le64(ret_bytes, (uint64_t)leave->mtime_s);
+	put_le32(ret_bytes + 8, leave->mtime_ns);
+	put_le32(ret_bytes + 12, leave->mode);
+	return wire_parse_leave(ret_bytes, WIRE_LEAVE_BYTES, &back) < 0 ? -EINVAL
+									: WIRE_LEAVE_BYTES;
+}
+
+int wire_parse_leave(const uint8_t *bytes, size_t length, struct wire_leave *ret_leave)
+{
+	struct wire_leave leave;
+
+	if (length != WIRE_LEAVE_BYTES)
+		return -EPROTO;
+	memset(&leave, 0, sizeof(leave));
+	leave.mtime_s = (int64_t)get_le64(bytes);
+	leave.mtime_ns = get_le32(bytes + 8);
+	leave.mode = get_le32(bytes + 12);
+	if (leave.mtime_ns > 999999999 || (leave.mode & ~07777u) != 0)
+		return -EPROTO;
+	*ret_leave = leave;
+	return 0;
+}
+
+/* ------------------------------ PACK --------------------------------------------------- */
+
+#define MEMBER_AT_NAME 32u
+#define LINK_BYTES_MAX 4095u /* PATH_MAX without the NUL */
+
+static bool member_is_legal(const struct wire_member *member)
+{
+	if (member->mtime_ns > 999999999 || (member->mode & ~07777u) != 0)
+		return false;
+	if (member->kind == MEMBER_LINK)
+		return member->size >= 1 && member->size <= LINK_BYTES_MAX;
+	return member->kind == MEMBER_FILE && member->size <= LIMIT_PACK_BYTES;
+}
+
+/* The member at the start. Returns its bytes, or as wire_parse_pack. */
+static int member_get(const uint8_t *bytes, size_t length, struct wire_member *ret_member)
+{
+	struct wire_member member;
+	int r;
+
+	if (length < WIRE_MEMBER_BYTES_MIN || bytes[31] > length - MEMBER_AT_NAME)
+		return -EPROTO;
+	memset(&member, 0, sizeof(member));
+	member.parent = get_le32(bytes);
+	member.size = get_le32(bytes + 4);
+	member.mtime_s = (int64_t)get_le64(bytes + 8);
+	member.mtime_ns = get_le32(bytes + 16);
+	member.uid = get_le32(bytes + 20);
+	member.gid = get_le32(bytes + 24);
+	member.mode = get_le16(bytes + 28);
+	member.kind = bytes[30];
+	member.name_length = bytes[31];
+	if (!member_is_legal(&member) || member.name_length == 0)
+		return -EPROTO;
+	memcpy(member.name, bytes + MEMBER_AT_NAME, member.name_length);
+	r = wire_name_check(member.name, member.name_length);
+	if (r < 0)
+		return r;
+	*ret_member = member;
+	return (int)(MEMBER_AT_NAME + member.name_length);
+}
+
+int wire_build_member(const struct wire_member *member, uint8_t *ret_bytes, size_t cap)
+{
+	size_t length = MEMBER_AT_NAME + member->name_length;
+	struct wire_member back;
+
+	if (cap < length)
+		return -ENOBUFS;
+	put_le32(ret_bytes, member->parent);
+	put_le32(ret_bytes + 4, member->size);
+	put_le64(ret_bytes + 8, (uint64_t)member->mtime_s);
+	put_le32(ret_bytes + 16, member->mtime_ns);
+	put_le32(ret_bytes + 20, member->uid);
+	put_le32(ret_bytes + 24, member->gid);
+	put_le16(ret_bytes + 28, member->mode);
+	ret_bytes[30] = member->kind;
+	ret_bytes[31] = member->name_length;
+	memcpy(ret_bytes + MEMBER_AT_NAME, member->name, member->name_length);
+	return member_get(ret_bytes, length, &back);
+}
+
+int wire_parse_pack(const uint8_t *bytes, size_t length, size_t *ret_count, uint32_t *ret_total)
+{
+	size_t at = 0, count = 0;
+	uint32_t total = 0;
+
+	if (length == 0 || length > FRAME_PAYLOAD_CAP)
+		return -EPROTO;
+	while (at < length) {
+		struct wire_member member;
+		int r = member_get(bytes + at, length - at, &member);
+		if (r < 0)
+			return r;
+		if (member.size > LIMIT_PACK_BYTES - total)
+			return -EPROTO;
+		total += member.size;
+		at += (size_t)r;
+		count++;
+	}
+	*ret_count = count;
+	*ret_total = total;
+	return 0;
+}
+
+bool wire_pack_next(const uint8_t *bytes, size_t length, size_t *at, struct wire_member *ret_member)
+{
+	int r;
+
+	if (*at >= length)
+		return false;
+	r = member_get(bytes + *at, length - *at, ret_member);
+	CHECK(r > 0);
+	*at += (size_t)r;
+	return true;
+}
+
+/* ------------------------------ ATTR and RULE ------------------------------------------ */
+
+#define XATTR_AT_NAME 8u
+
+/* The attribute at the start. Returns its bytes or -EPROTO. */
+static int xattr_get(const uint8_t *bytes, size_t length, struct wire_xattr *ret_xattr)
+{
+	struct wire_xattr xattr;
+
+	if (length <= XATTR_AT_NAME || !all_zero(bytes + 1, 3))
+		return -EPROTO;
+	length -= XATTR_AT_NAME;
+	xattr.name = (const char *)bytes + XATTR_AT_NAME;
+	xattr.name_length = bytes[0];
+	xattr.value_length = get_le32(bytes + 4);
+	if (xattr.name_length == 0 || xattr.name_length > length ||
+		xattr.value_length > length - xattr.name_length ||
+		memchr(xattr.name, '\0', xattr.name_length))
+		return -EPROTO;
+	xattr.value = bytes + XATTR_AT_NAME + xattr.name_length;
+	*ret_xattr = xattr;
+	return (int)(XATTR_AT_NAME + xattr.name_length + xattr.value_length);
+}
+
+int wire_build_attr_head(uint32_t uid, uint32_t gid, uint8_t *ret_bytes, size_t cap)
+{
+	CHECK(cap >= WIRE_ATTR_BYTES_MIN);
+	put_le32(ret_bytes, uid);
+	put_le32(ret_bytes + 4, gid);
+	put_le32(ret_bytes + 8, 0);
+	return WIRE_ATTR_BYTES_MIN;
+}
+
+int wire_build_attr_add(const struct wire_xattr *xattr, uint8_t *bytes, size_t used, size_t cap)
+{
+	size_t fixed = XATTR_AT_NAME + xattr->name_length;
+
+	CHECK(used >= WIRE_ATTR_BYTES_MIN && used <= cap);
+	if (xattr->name_length == 0 || memchr(xattr->name, '\0', xattr->name_length))
+		return -EINVAL;
+	cap = min_size(cap, FRAME_PAYLOAD_CAP);
+	if (used + fixed > cap || xattr->value_length > cap - used - fixed)
+		return -ENOBUFS;
+	bytes[used] = xattr->name_length;
+	memset(bytes + used + 1, 0, 3);
+	put_le32(bytes + used + 4, xattr->value_length);
+	memcpy(bytes + used + XATTR_AT_NAME, xattr->name, xattr->name_length);
+	if (xattr->value_length > 0)
+		memcpy(bytes + used + fixed, xattr->value, xattr->value_length);
+	put_le32(bytes + 8, get_le32(bytes + 8) + 1);
+	return (int)(fixed + xattr->value_length);
+}
+
+int wire_parse_attr(const uint8_t *bytes, size_t length, struct wire_attr *ret_attr)
+{
+	size_t at = WIRE_ATTR_BYTES_MIN, count = 0;
+	struct wire_xattr xattr;
+
+	if (length < WIRE_ATTR_BYTES_MIN || length > FRAME_PAYLOAD_CAP)
+		return -EPROTO;
+	for (; at < length; count++) {
+		int r = xattr_get(bytes + at, length - at, &xattr);
+		if (r < 0)
+			return r;
+		at += (size_t)r;
+	}
+	if (count != get_le32(bytes + 8))
+		return -EPROTO;
+	*ret_attr = (struct wire_attr){ get_le32(bytes), get_le32(bytes + 4), (uint32_t)count };
+	return 0;
+}
+
+bool wire_attr_next(const uint8_t *bytes, size_t length, size_t *at, struct wire_xattr *ret_xattr)
+{
+	size_t from = *at == 0 ? WIRE_ATTR_BYTES_MIN : *at;
+	int r;
+
+	if (from >= length)
+		return false;
+	r = xattr_get(bytes + from, length - from, ret_xattr);
+	CHECK(r > 0);
+	*at = from + (size_t)r;
+	return true;
+}
+
+int wire_build_rule(const char *pattern, uint8_t *ret_bytes, size_t cap)
+{
+	size_t length = strlen(pattern);
+
+	if (length == 0)
+		return -EINVAL;
+	if (length > min_size(cap, WIRE_RULE_BYTES_MAX))
+		return -ENAMETOOLONG;
+	memcpy(ret_bytes, pattern, length);
+	return (int)length;
+}
+
+int wire_parse_rule(const uint8_t *bytes, size_t length, char ret_pattern[WIRE_RULE_BYTES_MAX + 1])
+{
+	if (length == 0 || length > WIRE_RULE_BYTES_MAX || memchr(bytes, '\0', length))
+		return -EPROTO;
+	memcpy(ret_pattern, bytes, length);
+	ret_pattern[length] = '\0';
 	return 0;
 }
 

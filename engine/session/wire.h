@@ -77,18 +77,17 @@ int wire_parse_proof_refusal(
 /* A head and its tag travel together; the payload follows. */
 #define FRAME_FIXED_BYTES (FRAME_HEAD_BYTES + FRAME_TAG_BYTES)
 
-/* Version 1 has formats for DIR, MAP, LEAF and PACK, but states.c lets none of them in. */
 enum frame_type {
 	FRAME_SETUP = 1, /* client -> server: what this session shall do */
 	FRAME_WANT,      /* client -> server: a place under the root, by components */
 	FRAME_PLACE,     /* server -> client: what is there */
-	FRAME_DIR,
+	FRAME_DIR,       /* announces a directory; these have ids of their own */
 	FRAME_FILE,
-	FRAME_MAP,
+	FRAME_MAP, /* where a sparse file has data; follows its FILE at once */
 	FRAME_NEED,
-	FRAME_LEAF,
+	FRAME_LEAF, /* digests that a NEED with PROVE asked for */
 	FRAME_DATA,
-	FRAME_PACK,
+	FRAME_PACK, /* announces many small files, which are sent as one */
 	FRAME_SUM,
 	FRAME_NAK,
 	FRAME_END,
@@ -98,6 +97,11 @@ enum frame_type {
 	FRAME_PING,
 	FRAME_PONG,
 	FRAME_BYE,
+	FRAME_LEAVE, /* everything in a directory is settled */
+	FRAME_ATTR,  /* owner and extended attributes; follows a FILE, comes before a LEAVE */
+	FRAME_RULE,  /* client -> server: what a pull leaves out or takes */
+	FRAME_GOT,   /* how many DATA of a data connection are complete */
+	FRAME_LOST,  /* a data connection is over at the sender */
 	FRAME_TYPE_END,
 };
 
@@ -105,17 +109,23 @@ enum frame_type {
 enum {
 	SUM_VOID = 1u << 0, /* throw the DATA frame away; payload: le32 outcome */
 	FILE_NO_CLOBBER = 1u << 0,
-	FILE_SPARSE = 1u << 1, /* MAP follows; number kept, refused in version 1 */
-	FILE_EAGER = 1u << 2,  /* content comes without NEED; number kept, refused in version 1 */
+	FILE_SPARSE = 1u << 1, /* MAP follows */
+	PACK_NO_CLOBBER = 1u << 0,
+	NEED_PROVE = 1u << 0,     /* send LEAF of these first; a NEED without PROVE follows */
+	NEED_TRUSTED = 1u << 1,   /* what is not listed is there, by size and time */
 	WANT_DIRECTORY = 1u << 0, /* must be a directory (trailing slash, several sources) */
 	WANT_LAST = 1u << 1,      /* no further WANT comes */
 	ACK_DURABLE = 1u << 0,    /* absent: verified and visible, not synced */
+	ERR_DIRECTORY = 1u << 0,  /* the id is a directory's */
+	ATTR_DIRECTORY = 1u << 0, /* the id is a directory's */
+	RULE_EXCLUDE = 1u << 0,
+	GOT_LAST = 1u << 0, /* the connection is over at the receiver: there will be no more */
 };
 
 struct frame {
 	uint8_t type; /* enum frame_type */
 	uint8_t flags;
-	uint32_t length; /* of the payload; for DATA and PACK of the raw bytes */
+	uint32_t length; /* of the payload; for DATA of the raw bytes */
 	uint64_t id;
 	uint64_t offset;
 };
@@ -131,29 +141,49 @@ int wire_parse_head(const uint8_t bytes[FRAME_HEAD_BYTES], struct frame *ret_fra
 /* Largest payload of a type, and its name for messages. */
 uint32_t wire_cap(enum frame_type type);
 const char *wire_name(unsigned type);
-/* DATA and PACK: the payload is not covered by the tag and is not read into a frame buffer. */
+/* DATA: the payload is not covered by the tag and is not read into a frame buffer. */
 bool wire_is_raw(enum frame_type type);
 
-/* Largest payload that is parsed from memory (all types but DATA and PACK). */
+/* Largest payload that is parsed from memory (all types but DATA). */
 #define FRAME_PAYLOAD_CAP 65536
 
 /* Lengths of payloads; a builder's buffer holds at least that much. */
-#define WIRE_SETUP_BYTES    80
-#define WIRE_PLACE_BYTES    16
-#define WIRE_FILE_BYTES_MIN 34 /* with a name of one byte */
-#define WIRE_FILE_BYTES_MAX (33 + LIMIT_NAME_BYTES)
-#define WIRE_RANGE_BYTES    16
-#define WIRE_PACK_BYTES_MAX (4u * 1024 * 1024)
-#define WIRE_SUM_BYTES_MAX  (LIMIT_DATA_BYTES / LEAF_BYTES * DIGEST_BYTES)
-#define WIRE_VOID_BYTES     4
-#define WIRE_NAK_BYTES      20
-#define WIRE_END_BYTES      40
-#define WIRE_ERR_BYTES      284
-#define WIRE_BYE_BYTES      1024
+#define WIRE_SETUP_BYTES      80
+#define WIRE_PLACE_BYTES      16
+#define WIRE_FILE_BYTES_MIN   34 /* with a name of one byte */
+#define WIRE_FILE_BYTES_MAX   (33 + LIMIT_NAME_BYTES)
+#define WIRE_RANGE_BYTES      16
+#define WIRE_MEMBER_BYTES_MIN 33 /* of a PACK, with a name of one byte */
+#define WIRE_MEMBER_BYTES_MAX (32 + LIMIT_NAME_BYTES)
+#define WIRE_LEAVE_BYTES      16
+#define WIRE_ATTR_BYTES_MIN   12
+#define WIRE_RULE_BYTES_MAX   4096
+#define WIRE_SUM_BYTES_MAX    (LIMIT_DATA_BYTES / LEAF_BYTES * DIGEST_BYTES)
+#define WIRE_VOID_BYTES       4
+#define WIRE_NAK_BYTES        20
+#define WIRE_END_BYTES        40
+#define WIRE_ERR_BYTES        284
+#define WIRE_BYE_BYTES        1024
 
 /* ------------------------------ payloads ----------------------------------------------- */
 
 #define WIRE_STRATEGY_CAP 24
+
+/* What is done about a file that is there already. */
+enum wire_existing {
+	WIRE_EXISTING_PROVE = 0,  /* with the size and time of the source: compared by digest */
+	WIRE_EXISTING_TRUST = 1,  /* with the size and time of the source: left alone */
+	WIRE_EXISTING_DIGEST = 2, /* with the size of the source: compared by digest */
+};
+
+/* What of a tree is carried. */
+enum wire_tree {
+	TREE_RECURSIVE = 1u << 0,
+	TREE_LINKS = 1u << 1, /* symbolic links, as such */
+	TREE_OWNER = 1u << 2,
+	TREE_XATTRS = 1u << 3,
+	TREE_ALL = TREE_RECURSIVE | TREE_LINKS | TREE_OWNER | TREE_XATTRS,
+};
 
 /* Wishes of the client for this session. Local policy of the server may refuse, never widen. */
 struct wire_setup {
@@ -167,7 +197,9 @@ struct wire_setup {
 	uint32_t sndbuf_bytes;
 	uint32_t rcvbuf_bytes;
 	uint32_t notsent_lowat_bytes;
-	uint32_t cache; /* enum zh_cache */
+	uint32_t cache;   /* enum zh_cache */
+	uint8_t existing; /* enum wire_existing */
+	uint8_t tree;     /* enum wire_tree */
 	uint64_t pacing_bytes_per_s;
 	char congestion[16];
 	char strategy[WIRE_STRATEGY_CAP]; /* of the server's side; "": the plan chooses */
@@ -196,15 +228,52 @@ struct wire_place_info {
 	uint64_t size; /* of a FILE; sent as 0 for other kinds */
 };
 
-/* Announces one file. The name is checked by wire_name_check. */
+/* Announces one file or directory. The name is checked by wire_name_check. */
 struct wire_file {
 	uint64_t parent; /* id of a directory, 0: the place */
-	uint64_t size;
+	uint64_t size;   /* of a directory: 0 */
 	int64_t mtime_s;
 	uint32_t mtime_ns;
 	uint32_t mode; /* 07777 at most; a receiver applies 0777 & ~umask */
 	uint8_t name_length;
 	char name[LIMIT_NAME_BYTES + 1]; /* ended, for convenience */
+};
+
+enum wire_member_kind { MEMBER_FILE = 0, MEMBER_LINK = 1 };
+
+/* One of the small files of a PACK. Its bytes follow those of the member before it. */
+struct wire_member {
+	uint32_t parent; /* id of a directory, 0: the place */
+	uint32_t size;   /* of a link: 1..4095 */
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	uint32_t uid;
+	uint32_t gid;
+	uint16_t mode;
+	uint8_t kind; /* enum wire_member_kind; the bytes of a link are its target */
+	uint8_t name_length;
+	char name[LIMIT_NAME_BYTES + 1]; /* ended, for convenience */
+};
+
+/* Of a directory, when it is left: what is made in it would change its time. */
+struct wire_leave {
+	int64_t mtime_s;
+	uint32_t mtime_ns;
+	uint32_t mode; /* 07777 at most */
+};
+
+struct wire_attr {
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t count; /* of the extended attributes */
+};
+
+/* One extended attribute. Borrowed bytes; the name is not ended and holds no NUL. */
+struct wire_xattr {
+	const char *name;
+	const uint8_t *value;
+	uint32_t value_length;
+	uint8_t name_length;
 };
 
 /* 0, or -EINVAL: empty, ".", "..", has '/' or NUL; -ENAMETOOLONG. */
@@ -255,11 +324,46 @@ int wire_build_file(const struct wire_file *file, uint8_t *ret_bytes, size_t cap
 /* -EPROTO for malformed bytes or type bits in mode, -ERANGE for a size over LIMIT_FILE_BYTES,
  * -EINVAL for a name that wire_name_check refuses. */
 int wire_parse_file(const uint8_t *bytes, size_t length, struct wire_file *ret_file) must_check;
+/* The same for a DIR. -EPROTO also for a size. */
+int wire_build_dir(const struct wire_file *dir, uint8_t *ret_bytes, size_t cap) must_check;
+int wire_parse_dir(const uint8_t *bytes, size_t length, struct wire_file *ret_dir) must_check;
+/*
+ * One member more of a PACK: -ENOBUFS when cap is too small for it, otherwise as wire_parse_pack.
+ * The sizes of a whole table are the caller's to add up.
+ */
+int wire_build_member(const struct wire_member *member, uint8_t *ret_bytes, size_t cap) must_check;
+/*
+ * Checks a whole table: 0; -EPROTO: malformed, empty, or more than LIMIT_PACK_BYTES in total;
+ * -EINVAL: a name that wire_name_check refuses. count <= LIMIT_MEMBERS.
+ */
+int wire_parse_pack(
+	const uint8_t *bytes, size_t length, size_t *ret_count, uint32_t *ret_total) must_check;
+/* Iterates a table that wire_parse_pack has checked: *at starts at 0. False past the last one. */
+bool wire_pack_next(
+	const uint8_t *bytes, size_t length, size_t *at, struct wire_member *ret_member);
+int wire_build_leave(const struct wire_leave *leave, uint8_t *ret_bytes, size_t cap) must_check;
+int wire_parse_leave(const uint8_t *bytes, size_t length, struct wire_leave *ret_leave) must_check;
+/* ATTR: the head, with no attributes yet. */
+int wire_build_attr_head(uint32_t uid, uint32_t gid, uint8_t *ret_bytes, size_t cap);
+/*
+ * One attribute more behind the `used` bytes of an ATTR, and counted in its head. Returns the bytes
+ * added. -ENOBUFS when cap, that of the whole, is too small for it; -EINVAL: the name is none.
+ */
+int wire_build_attr_add(
+	const struct wire_xattr *xattr, uint8_t *bytes, size_t used, size_t cap) must_check;
+int wire_parse_attr(const uint8_t *bytes, size_t length, struct wire_attr *ret_attr) must_check;
+/* Iterates what wire_parse_attr has checked: *at starts at 0. False past the last one. */
+bool wire_attr_next(const uint8_t *bytes, size_t length, size_t *at, struct wire_xattr *ret_xattr);
+/* -EINVAL: an empty pattern; -ENAMETOOLONG. */
+int wire_build_rule(const char *pattern, uint8_t *ret_bytes, size_t cap) must_check;
+int wire_parse_rule(
+	const uint8_t *bytes, size_t length, char ret_pattern[WIRE_RULE_BYTES_MAX + 1]) must_check;
 int wire_build_ranges(const struct zh_extent *range, size_t count, uint8_t *ret_bytes, size_t cap);
-/* Ranges must be sorted, not empty, not overlapping, and end by INT64_MAX. Returns 0. */
+/* Ranges must be sorted, not empty, not overlapping, and end by INT64_MAX. Returns 0. Of a PACK's
+ * NEED they are numbers of members. */
 int wire_parse_ranges(const uint8_t *bytes, size_t length, struct zh_extent *ret_range, size_t cap,
 	size_t *ret_count) must_check;
-/* SUM: one digest per leaf; ACK: one, the root. */
+/* SUM, LEAF: one digest per leaf; ACK: one, the root. */
 int wire_build_digests(const struct digest *digest, size_t count, uint8_t *ret_bytes, size_t cap);
 int wire_parse_digests(const uint8_t *bytes, size_t length, struct digest *ret_digest, size_t cap,
 	size_t *ret_count) must_check;

@@ -18,6 +18,9 @@ struct commit {
 	int64_t mtime_s;
 	uint32_t mtime_ns;
 	bool no_clobber;
+	bool set_owner; /* before the mode, which it changes */
+	uint32_t uid;
+	uint32_t gid;
 	enum zh_durability durability;
 	bool drop_cache; /* leaves nothing in the page cache, as far as it is on the disk */
 };

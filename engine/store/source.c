@@ -6,6 +6,7 @@
 #include "store/root.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #define STAGE "open source"
 /* O_NONBLOCK: a FIFO without a writer must not hold us; it is taken off again for regular files. */
@@ -51,7 +52,7 @@ static bool path_ok(const char *path)
 }
 
 /* Walks path, which is path_ok, below dir, one component at a time, and opens the last one. */
-static int open_beneath(int dir, const char *path)
+static int open_beneath(int dir, const char *path, int flags)
 {
 	int at = dir;
 
@@ -63,7 +64,7 @@ static int open_beneath(int dir, const char *path)
 
 		memcpy(name, path, length);
 		name[length] = '\0';
-		fd = last ? root_open_inside(at, name, SOURCE_FLAGS) : root_enter(at, name);
+		fd = last ? root_open_inside(at, name, flags) : root_enter(at, name);
 		if (at != dir)
 			sys_close(at);
 		if (last || fd < 0)
@@ -111,7 +112,21 @@ static int source_take(struct source *source)
 	source->mode = st.st_mode & 07777;
 	source->device = st.st_dev;
 	source->inode = st.st_ino;
+	source->uid = st.st_uid;
+	source->gid = st.st_gid;
+	source->sparse = (uint64_t)st.st_blocks * 512 < source->size;
 	return 0;
+}
+
+static int open_at(int dir, const char *name, int beneath, int flags)
+{
+	return beneath ? open_beneath(dir, name, flags) : sys_openat(dir, name, flags, 0);
+}
+
+static int refuse_name(struct zh_error *err, const char *name)
+{
+	return source_fail(err, name,
+		err_set(err, ZH_UNSAFE_NAME, EINVAL, STAGE, "a name that may not be asked for"));
 }
 
 int source_open(
@@ -121,11 +136,9 @@ int source_open(
 	int r;
 
 	ret_source->fd = -1;
-	if (beneath && !path_ok(name)) {
-		r = err_set(err, ZH_UNSAFE_NAME, EINVAL, STAGE, "a name that may not be asked for");
-		return source_fail(err, name, r);
-	}
-	source.fd = beneath ? open_beneath(dir, name) : sys_openat(dir, name, SOURCE_FLAGS, 0);
+	if (beneath && !path_ok(name))
+		return refuse_name(err, name);
+	source.fd = open_at(dir, name, beneath, SOURCE_FLAGS);
 	if (source.fd < 0)
 		return source_fail(err, name, source.fd);
 	r = source_take(&source);
@@ -139,10 +152,78 @@ int source_open(
 	return 0;
 }
 
+int source_open_directory(int dir, const char *name, int beneath, struct zh_error *err)
+{
+	int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NOCTTY;
+	int fd;
+
+	if (beneath && name[0] == '\0') {
+		beneath = 0; /* the root itself */
+		name = ".";
+	}
+	if (beneath && !path_ok(name))
+		return refuse_name(err, name);
+	fd = open_at(dir, name, beneath, flags);
+	if (fd == -ELOOP)
+		fd = -ENOTDIR;
+	return fd < 0 && fd != -ENOTDIR ? source_fail(err, name, fd) : fd;
+}
+
 void source_close(struct source *source)
 {
 	sys_close(source->fd);
 	source->fd = -1;
+}
+
+/* Halves the number of extents by filling the smaller holes up. */
+static size_t fill_holes(struct zh_extent *extent, size_t count)
+{
+	uint64_t largest = 0, most;
+	size_t kept = count;
+
+	for (size_t i = 1; i < count; i++)
+		largest = max_u64(
+			largest, extent[i].offset - extent[i - 1].offset - extent[i - 1].length);
+	for (most = 4 * KIB; kept > count / 2 && most <= 2 * largest; most *= 2) {
+		size_t out = 0;
+		for (size_t i = 1; i < kept; i++) {
+			uint64_t end = extent[out].offset + extent[out].length;
+			if (extent[i].offset - end <= most)
+				extent[out].length =
+					extent[i].offset + extent[i].length - extent[out].offset;
+			else
+				extent[++out] = extent[i];
+		}
+		kept = out + 1;
+	}
+	return kept;
+}
+
+int source_map(
+	const struct source *source, struct zh_extent *ret_extent, size_t cap, size_t *ret_count)
+{
+	uint64_t at = 0;
+	size_t count = 0;
+
+	while (at < source->size) {
+		uint64_t data, hole;
+		int r = sys_seek(source->fd, at, SEEK_DATA, &data);
+		if (r == -ENXIO)
+			break; /* only a hole from here on */
+		if (r == 0)
+			r = sys_seek(source->fd, data, SEEK_HOLE, &hole);
+		if (r < 0)
+			return r == -EINVAL ? -EOPNOTSUPP : r;
+		data = min_u64(data, source->size);
+		at = min_u64(hole, source->size);
+		if (at <= data)
+			break; /* it has shrunk */
+		if (count == cap)
+			count = fill_holes(ret_extent, count);
+		ret_extent[count++] = (struct zh_extent){ data, at - data };
+	}
+	*ret_count = count;
+	return 0;
 }
 
 int source_unchanged(const struct source *source)

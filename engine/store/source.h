@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/util.h"
+#include "zerohaul.h"
 
 struct source {
 	int fd; /* O_RDONLY, blocking */
@@ -17,6 +18,9 @@ struct source {
 	uint32_t mode; /* 07777 at most */
 	uint64_t device;
 	uint64_t inode;
+	uint32_t uid;
+	uint32_t gid;
+	bool sparse; /* fewer blocks than its size needs */
 };
 
 /*
@@ -28,8 +32,19 @@ struct source {
  */
 int source_open(int dir, const char *name, int beneath, struct source *ret_source,
 	struct zh_error *err) must_check;
+/*
+ * The same for a directory; its descriptor, or the outcome in err. -ENOTDIR, with err untouched: it
+ * is something else, or a link.
+ */
+int source_open_directory(int dir, const char *name, int beneath, struct zh_error *err) must_check;
 void source_close(struct source *source);
 
+/*
+ * Its data extents, at most cap, the smallest holes being filled up if there are more. 0;
+ * -EOPNOTSUPP: the file system cannot tell; what lseek reports.
+ */
+int source_map(const struct source *source, struct zh_extent *ret_extent, size_t cap,
+	size_t *ret_count) must_check;
 /* 0, or -ESTALE when size or mtime are no longer what source_open saw; what fstat reports. */
 int source_unchanged(const struct source *source) must_check;
 

@@ -9,6 +9,7 @@
 #include "base/sys.h"
 
 #include <errno.h>
+#include <unistd.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -18,9 +19,6 @@
 #define STAGE_DIR   "open staging"
 #define STAGE_FILE  "create file"
 #define STAGE_SPACE "allocate"
-
-/* Rounds of losing a race against another receiver that commits, cleans up or leaves. */
-#define TRIES 512
 
 /*
  * umask(2) cannot be read without being changed for every thread for a moment, in which another
@@ -47,7 +45,10 @@ static int read_umask(void)
 
 void staging_init(struct staging *staging, int root)
 {
-	*staging = (struct staging){ .root = root, .dir = -1, .umask = read_umask() };
+	*staging = (struct staging){ .root = root,
+		.dir = -1,
+		.umask = read_umask(),
+		.entering = PTHREAD_MUTEX_INITIALIZER };
 }
 
 void staging_fini(struct staging *staging)
@@ -82,23 +83,23 @@ static int check_private(const struct staging *staging, int dir, uint64_t *ret_d
 	return 0;
 }
 
-/* From now on nobody removes it. -ESTALE: somebody just has. */
-static int hold_directory(int dir)
+int staging_lock(int dir, int operation)
 {
 	struct stat st;
-	int r = sys_flock(dir, LOCK_SH);
+	int r = sys_flock(dir, operation);
 
 	if (r == 0)
 		r = sys_fstat(dir, &st);
 	return r == 0 && st.st_nlink == 0 ? -ESTALE : r;
 }
 
-static int staging_enter(struct staging *staging, struct zh_error *err)
+static int enter(struct staging *staging, struct zh_error *err)
 {
 	int r, dir;
 
-	if (staging->dir >= 0)
-		return 0;
+	if (staging->umask < 0)
+		return err_set(err, ZH_INTERNAL, staging->umask, STAGE_DIR,
+			"the umask cannot be read from /proc/self/status");
 	r = sys_mkdirat(staging->root, STAGING_DIRECTORY, 0700);
 	if (r < 0 && r != -EEXIST)
 		return err_set(err, err_of_destination(r), r, STAGE_DIR,
@@ -119,7 +120,7 @@ static int staging_enter(struct staging *staging, struct zh_error *err)
 		return err_set(err, err_of_destination(r), r, STAGE_DIR, "%s cannot be used",
 			STAGING_DIRECTORY);
 	}
-	r = hold_directory(dir);
+	r = staging_lock(dir, LOCK_SH); /* from now on nobody removes it */
 	if (r < 0) {
 		sys_close(dir);
 		return r == -ESTALE ? r
@@ -128,6 +129,17 @@ static int staging_enter(struct staging *staging, struct zh_error *err)
 	}
 	staging->dir = dir;
 	return 0;
+}
+
+int staging_enter(struct staging *staging, struct zh_error *err)
+{
+	int r = 0;
+
+	(void)pthread_mutex_lock(&staging->entering);
+	if (staging->dir < 0)
+		r = enter(staging, err);
+	(void)pthread_mutex_unlock(&staging->entering);
+	return r;
 }
 
 static void name_partial(const struct staging_key *key, struct partial *partial)
@@ -184,7 +196,9 @@ static int partial_adopt(struct staging *staging, struct partial *partial)
 		r = sys_unlinkat(staging->dir, partial->name, 0);
 		return r < 0 && r != -ENOENT ? r : -ESTALE;
 	}
-	return st.st_size > 0 ? sys_ftruncate(partial->fd, 0) : 0;
+	if (partial->kept) /* wished for so far */
+		partial->kept = st.st_size > 0 && (uint64_t)st.st_size >= partial->size;
+	return st.st_size > 0 && !partial->kept ? sys_ftruncate(partial->fd, 0) : 0;
 }
 
 /* Opens or creates the name. -ESTALE: the file is, just now. */
@@ -274,28 +288,25 @@ static int check_space(int fd, uint64_t size, bool *ret_tmpfs)
  *   ftruncate 0.00,      with the writing after it 0.71-1.65, median 0.8
  * check_space keeps the early error there.
  */
-static int partial_allocate(int fd, uint64_t size)
+static int partial_allocate(int fd, const struct staging_key *key)
 {
+	uint64_t size = key->size;
 	bool tmpfs;
 	int r;
 
 	if (size == 0)
 		return 0; /* fallocate refuses it, and there is nothing to allocate */
-	r = check_space(fd, size, &tmpfs);
+	r = check_space(fd, key->sparse ? key->data_bytes : size, &tmpfs);
 	if (r < 0)
 		return r;
-	r = tmpfs ? -EOPNOTSUPP : sys_fallocate(fd, 0, 0, size);
+	r = tmpfs || key->sparse ? -EOPNOTSUPP : sys_fallocate(fd, 0, 0, size);
 	if (r == -EOPNOTSUPP || r == -ENOSYS)
 		r = sys_ftruncate(fd, size);
 	return r;
 }
 
-static int check_key(
-	const struct staging *staging, const struct staging_key *key, struct zh_error *err)
+static int check_key(const struct staging_key *key, struct zh_error *err)
 {
-	if (staging->umask < 0)
-		return err_set(err, ZH_INTERNAL, staging->umask, STAGE_FILE,
-			"the umask cannot be read from /proc/self/status");
 	if (!root_name_ok(key->name, key->name_length))
 		return err_set(err, ZH_UNSAFE_NAME, EINVAL, STAGE_FILE, "not a name for a file");
 	/* asked beforehand, because crossing RLIMIT_FSIZE raises SIGXFSZ, which ends a program */
@@ -312,18 +323,20 @@ int partial_open(struct staging *staging, const struct staging_key *key,
 	int r;
 
 	ret_partial->fd = -1;
-	r = check_key(staging, key, err);
+	r = check_key(key, err);
 	if (r == 0) {
 		name_partial(key, &partial);
 		r = -ESTALE;
-		for (int i = 0; r == -ESTALE && i < TRIES; i++)
+		for (int i = 0; r == -ESTALE && i < STAGING_TRIES; i++) {
+			partial.kept = key->keep;
 			r = partial_claim(staging, &partial, err);
+		}
 		if (r == -ESTALE)
 			r = err_set(err, ZH_BUSY, EBUSY, STAGE_FILE,
 				"other transfers keep taking the staging file away");
 	}
 	if (r == 0) {
-		r = partial_allocate(partial.fd, partial.size);
+		r = partial_allocate(partial.fd, key);
 		if (r < 0) {
 			(void)err_set(err, err_of_destination(r), r, STAGE_SPACE,
 				"no room can be made for %llu bytes",
@@ -337,6 +350,56 @@ int partial_open(struct staging *staging, const struct staging_key *key,
 		return r;
 	}
 	*ret_partial = partial;
+	return 0;
+}
+
+int partial_reserve(const struct partial *partial, const struct zh_extent *extent, size_t count)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < count && r == 0; i++)
+		r = sys_fallocate(partial->fd, 0, extent[i].offset, extent[i].length);
+	return r == -EOPNOTSUPP || r == -ENOSYS ? 0 : r;
+}
+
+int partial_punch(const struct partial *partial, const struct zh_extent *extent, size_t count)
+{
+	uint64_t at = 0;
+	int r = 0;
+
+	for (size_t i = 0; i <= count && r == 0; i++) {
+		uint64_t end = i < count ? extent[i].offset : partial->size;
+		if (end > at)
+			r = sys_fallocate(partial->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+				at, end - at);
+		if (i < count)
+			at = extent[i].offset + extent[i].length;
+	}
+	return r;
+}
+
+int partial_written(
+	const struct partial *partial, struct zh_extent *ret_range, size_t cap, size_t *ret_count)
+{
+	uint64_t at = 0;
+	size_t count = 0;
+
+	while (at < partial->size && count < cap) {
+		uint64_t data, hole;
+		int r = sys_seek(partial->fd, at, SEEK_DATA, &data);
+		if (r == -ENXIO)
+			break; /* only holes from here on */
+		if (r == 0)
+			r = sys_seek(partial->fd, data, SEEK_HOLE, &hole);
+		if (r < 0)
+			return r;
+		at = hole;
+		data = round_up(data, LEAF_BYTES);
+		hole = hole >= partial->size ? partial->size : round_down(hole, LEAF_BYTES);
+		if (data < hole)
+			ret_range[count++] = (struct zh_extent){ data, hole - data };
+	}
+	*ret_count = count;
 	return 0;
 }
 

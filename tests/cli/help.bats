@@ -4,7 +4,7 @@
 
 load helpers
 
-commands=(copy serve plan probe keygen help)
+commands=(copy serve verify plan probe keygen help)
 
 @test "help goes to stdout, fits 80 columns and is what was agreed on" {
   local name golden
@@ -100,6 +100,10 @@ commands=(copy serve plan probe keygen help)
   done
   zh copy a
   failed 1 "SOURCE and a DEST"
+  zh verify a
+  failed 1 "a MANIFEST and a DIR"
+  zh verify a b c
+  failed 1 "a MANIFEST and a DIR"
   zh plan
   failed 1 "one FILE is needed"
   zh help copy serve
@@ -110,5 +114,23 @@ commands=(copy serve plan probe keygen help)
   [[ -c /dev/full ]] || skip "no /dev/full"
   status=0
   "$ZEROHAUL" --help >/dev/full 2>"$T/err" || status=$?
-  failed 2 "standard output"
+  failed 2 "standard output: No space left on device"
+  status=0 # of which more is printed than is kept in memory
+  "$ZEROHAUL" probe --json >/dev/full 2>"$T/err" || status=$?
+  failed 2 "standard output: No space left on device"
+  "$ZEROHAUL" probe --json >"$T/out" 2>"$T/err" || fail "a file cannot be written either"
+  [[ $(wc -c <"$T/out") -gt 4096 && ! -s $T/err ]] || fail "not as much, or an error"
+}
+
+@test "output that nobody reads is an error" {
+  status=0
+  python3 -c 'import os, subprocess, sys
+reader, writer = os.pipe()
+os.close(reader)
+sys.exit(subprocess.run(sys.argv[1:], stdout=writer).returncode)' \
+    "$ZEROHAUL" probe --json 2>"$T/err" || status=$?
+  failed 2 "standard output: Broken pipe"
+  status=0
+  "$ZEROHAUL" probe --json >&- 2>"$T/err" || status=$?
+  failed 2 "standard output: Bad file descriptor"
 }

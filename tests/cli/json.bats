@@ -89,6 +89,8 @@ names() {
   for name in copy sendfile splice uring-copy; do
     grep -qE "^  $name +(admitted(: .+)?|refused: .+)$" "$T/out" || fail "no verdict on $name"
   done
+  grep -qE '^  msg-zerocopy +admitted: the peer is on this host, so the kernel will copy$' "$T/out" ||
+    fail "nothing is said about a peer on this host"
   grep -qx 'Choice' "$T/out" || fail "no choice"
   grep -qE '^  [a-z-]+: .+' "$T/out" || fail "no reason"
   grep -qE '^  [0-9]+ bytes per call, [0-9]+ in flight' "$T/out" || fail "no figures"

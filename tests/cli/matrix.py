@@ -23,13 +23,16 @@ LARGE = [GIB, 5 * GIB + 3]
 ROOM = 2 * max(LARGE) + GIB
 
 
-def all_pairs():
-    """Each sending strategy with each that stores, from the command itself."""
+def strategies(side):
+    """Names, from the command itself."""
     text = subprocess.run([COMMAND, "probe", "--json"], check=True, capture_output=True).stdout
-    rows = json.loads(text)["strategies"]
-    return [(send["name"], receive["name"])
-            for send in rows if send["side"] == "send"
-            for receive in rows if receive["side"] == "receive" and receive["name"] != "discard"]
+    return [row["name"] for row in json.loads(text)["strategies"] if row["side"] == side]
+
+
+def all_pairs():
+    """Each sending strategy with each that stores."""
+    return [(send, receive) for send in strategies("send")
+            for receive in strategies("receive") if receive != "discard"]
 
 
 def rounds(large, pairs, generator):

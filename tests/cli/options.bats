@@ -10,7 +10,9 @@ declare -gA value=(
   [--streams]=2 [--verify]=none [--durability]=file [--no-clobber]=- [--no-fallback]=-
   [--nagle]=nodelay [--sndbuf]=128K [--rcvbuf]=128KiB [--congestion]=reno
   [--notsent-lowat]=16K [--pacing]=100MB [--connect-timeout]=2.5 [--json]=- [--quiet]=-
-  [--progress]=never [--cache]=keep [--help]=-
+  [--progress]=never [--cache]=keep [--calibrate]=- [--recursive]=- [--links]=-
+  [--owner]=- [--exclude]=x [--include]=x [--existing]=digest [--manifest]="$BATS_TEST_TMPDIR/m"
+  [--limit]=100MB [--nice]=- [--retry]=1 [--help]=-
 )
 
 @test "every option of copy is accepted, in both forms" {
@@ -31,15 +33,15 @@ declare -gA value=(
     fi
     [[ ! -s $T/err ]] || fail "$option writes to stderr"
   done
-  is "$count" 34
+  is "$count" 51
 }
 
-@test "all words of verify, durability, nagle, progress and cache are accepted" {
+@test "all words of verify, durability, nagle, progress, cache and existing are accepted" {
   local option
   serve
   random_file "$T/local/f" 5000
   for option in --verify={full,none} --durability={full,file,none} --nagle={default,nodelay,cork} \
-    --progress={auto,always,never} --cache={auto,keep,drop}; do
+    --progress={auto,always,never} --cache={auto,keep,drop} --existing={prove,trust,digest}; do
     copies "$option" "$T/local/f" "$url/"
     same "$T/local/f" "$T/root/f"
     rm "$T/root/f"
@@ -71,6 +73,7 @@ declare -gA value=(
   for option in 65536 64K 64k 64KiB; do
     copies --json --strategy copy --chunk "$option" "$T/local/f" "$url/"
     is "$(json 'o["report"]["sender"]["stats"]["chunk_bytes"]')" 65536
+    rm "$T/root/f" # what is there is not sent
   done
   copies --json --strategy copy --chunk 64KB "$T/local/f" "$url/"
   is "$(json 'o["report"]["sender"]["stats"]["chunk_bytes"]')" 64000

@@ -47,6 +47,25 @@ load helpers
   nothing_in "$T/root"
 }
 
+@test "a large file is calibrated where it is sent, when that is asked for" {
+  local said
+  serve
+  random_file "$T/local/f" $((256 * 1048576 + 5))
+  cat "$T/local/f" >/dev/null # so that most of it is in memory
+  copies --json --calibrate "$T/local/f" "$url/"
+  json_is_valid
+  said=$(json 'o["report"]["sender"]["stats"]["calibration"]')
+  [[ $said =~ ^[a-z-]+\ [0-9.]+,\ [a-z-]+\ [0-9.]+\ (CPU\ )?s/GB:\ [a-z-]+$ ]] || fail "calibration: '$said'"
+  is "$(json 'o["report"]["sender"]["stats"]["strategy"]')" "${said##* }"
+  cmp "$T/local/f" "$T/root/f"
+  copies --calibrate "$T/local/f" "$url/again"
+  tr '\n' ' ' <"$T/out" | grep -qF '(calibrated: ' || fail "the summary says nothing of it"
+  copies --json "$T/local/f" "$url/plain"
+  is "$(json 'o["report"]["sender"]["stats"]["calibration"]')" ''
+  copy --calibrate "$url/f" "$T/local/"
+  failed 1 "--calibrate is for what this host sends"
+}
+
 # cached SIDE: MiB of the file in the page cache of a side after the move, from the report
 cached() {
   json "o['report']['$1']['cached_after_bytes'] >> 20"
@@ -61,11 +80,14 @@ cached() {
     sync "$T/local/f"
     copies --json --cache=drop --strategy=$strategy "$T/local/f" "$url/"
     (($(cached sender) <= 16 && $(cached receiver) <= 16)) || fail "drop: more than 16 MiB are left"
+    rm "$T/root/f" # what is there is not sent
     copies --json --strategy=$strategy "$T/local/f" "$url/"
     (($(cached sender) <= 16)) || fail "auto: a source from the disk has filled the page cache"
+    rm "$T/root/f"
     copies --json --cache=keep --strategy=$strategy "$T/local/f" "$url/"
     (($(cached sender) >= 75 && $(cached receiver) >= 75)) || fail "keep: it was dropped"
     cmp "$T/local/f" "$T/root/f"
+    rm "$T/root/f"
   done
 }
 

@@ -5,16 +5,24 @@
  * name absent, old or complete, nothing left in staging, a named outcome, and never a success that
  * is none. Then the same operation works again.
  */
+#include "batch_kit.h"
 #include "store_kit.h"
+#include "tree_manifest.h"
 
 #include "store/digest.h"
+#include "store/dirs.h"
 #include "store/root.h"
+#include "store/scratch.h"
 #include "store/source.h"
+#include "store/walk.h"
 
 #include <errno.h>
+#include <linux/magic.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #define SIZE      300001
+#define SMALL     8192
 #define OLD_SIZE  777
 #define OLD       1
 #define NEW       2
@@ -43,7 +51,8 @@ static const struct way ways[] = {
 
 static const enum sys_call store_calls[] = { SYS_OPEN, SYS_MKDIR, SYS_RENAME, SYS_LINK, SYS_STAT,
 	SYS_FALLOCATE, SYS_FTRUNCATE, SYS_FSYNC, SYS_CHMOD, SYS_UTIMENS, SYS_FLOCK, SYS_FCNTL,
-	SYS_READ, SYS_PREAD, SYS_UNLINK };
+	SYS_READ, SYS_PREAD, SYS_UNLINK, SYS_READDIR, SYS_READLINK, SYS_WRITE, SYS_SYNCFS,
+	SYS_SYMLINK, SYS_CHOWN, SYS_UNAME };
 
 /* What an operation under test is given, and what it tells. */
 struct trial {
@@ -137,12 +146,16 @@ static void sweep(void **state, operation *run, int variants)
 }
 
 /* A file may stay behind when its own removal was made to fail, and only then. */
-static void check_staging(const struct trial *trial)
+static bool may_stay(const struct trial *trial)
 {
 	bool all_calls = trial->fault.call == SYS_CALL_COUNT && trial->fault.times == 0;
-	bool may_stay = trial->struck && (trial->struck_call == SYS_UNLINK || all_calls);
 
-	if (kit_staged(trial->arena) != 0 && !may_stay)
+	return trial->struck && (trial->struck_call == SYS_UNLINK || all_calls);
+}
+
+static void check_staging(const struct trial *trial)
+{
+	if (kit_staged(trial->arena) != 0 && !may_stay(trial))
 		fail_msg("left in staging after call %llu (%s) failed with %d",
 			(unsigned long long)trial->fault.nth, sys_call_text(trial->struck_call),
 			trial->fault.error);
@@ -256,6 +269,181 @@ static void run_commit(struct trial *trial)
 	assert_int_equal(kit_staged(a), 0);
 }
 
+#define BATCH_MOST 9
+
+/* Variants: three files in one directory by durability (3), or one in each of nine directories. */
+struct batch_trial {
+	struct batch_kit kit;
+	struct batch_file file[BATCH_MOST];
+	struct batch_file *written[BATCH_MOST];
+	char name[BATCH_MOST][8];
+	size_t count;
+	struct zh_error err; /* the first */
+	int r;
+};
+
+static void batch_trial_failed(struct batch_trial *batch, int r, const struct zh_error *err)
+{
+	assert_true(err_is_set(err));
+	assert_string_not_equal(err->file, "");
+	if (batch->r < 0)
+		return;
+	batch->r = r;
+	batch->err = *err;
+}
+
+/* The first is new and may not replace, the second a link in the place of a file, the rest files in
+ * the place of links. */
+static void batch_trial_prepare(struct arena *a, struct batch_trial *batch, int variant)
+{
+	bool spread = variant >= 3;
+
+	tree_remove(a->root_path);
+	assert_int_equal(mkdir(a->root_path, 0755), 0);
+	close(a->root);
+	a->root = open(a->root_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(a->root >= 0);
+	*batch = (struct batch_trial){ .count = spread ? BATCH_MOST : 3 };
+	err_init(&batch->err);
+	assert_int_equal(dirs_new(a->root, 4, &batch->kit.dirs), 0);
+	for (size_t i = 0; i < batch->count; i++) {
+		char path[20];
+		bool made;
+		(void)snprintf(batch->name[i], sizeof(batch->name[i]), "%zu", i);
+		(void)snprintf(path, sizeof(path), spread ? "d%zu/%zu" : "%zu", i, i);
+		batch->file[i] = batch_kit_file(batch->name[i]);
+		batch->file[i].parent = spread ? i + 1 : 0;
+		batch->file[i].link = i == 1;
+		batch->file[i].no_clobber = i == 0;
+		batch->file[i].set_owner = i == 2;
+		batch->file[i].uid = geteuid();
+		batch->file[i].gid = getegid();
+		(void)snprintf(path, sizeof(path), "d%zu", i);
+		if (spread)
+			assert_int_equal(
+				dirs_make(batch->kit.dirs, i + 1, 0, path, 0755, &made), 0);
+		(void)snprintf(path, sizeof(path), spread ? "d%zu/%zu" : "%zu", i, i);
+		if (i == 1)
+			random_file(a->root, path, OLD_SIZE, OLD);
+		if (i > 1)
+			assert_int_equal(symlinkat("../outside/file", a->root, path), 0);
+	}
+}
+
+/* Absent or old, or complete. */
+static void batch_trial_check(struct arena *a, const struct batch_trial *batch, size_t i, bool new)
+{
+	const struct batch_file *file = &batch->file[i];
+	char path[20];
+
+	if (file->parent)
+		(void)snprintf(path, sizeof(path), "d%zu/%zu", i, i);
+	else
+		(void)snprintf(path, sizeof(path), "%zu", i);
+	if (new && file->link)
+		assert_true(batch_kit_link_is(a->root, path, "target"));
+	else if (new)
+		assert_true(random_at(a->root, path, SMALL, NEW));
+	else if (i == 0)
+		assert_int_equal(faccessat(a->root, path, F_OK, AT_SYMLINK_NOFOLLOW), -1);
+	else if (i == 1)
+		assert_true(random_at(a->root, path, OLD_SIZE, OLD));
+	else
+		assert_true(batch_kit_link_is(a->root, path, "../outside/file"));
+}
+
+static void batch_trial_run(struct arena *a, struct batch_trial *batch, int durability)
+{
+	static uint8_t bytes[SMALL];
+	size_t written = 0;
+
+	random_fill(bytes, SMALL, NEW, 0);
+	staging_init(&batch->kit.staging, a->root);
+	assert_int_equal(batch_new(&batch->kit.staging, batch->kit.dirs, &batch->kit.batch), 0);
+	for (size_t i = 0; i < batch->count; i++) {
+		struct batch_file *file = &batch->file[i];
+		struct zh_error err;
+		err_init(&err);
+		int r = file->link ? batch_write(batch->kit.batch, file, "target", 6, &err)
+				   : batch_write(batch->kit.batch, file, bytes, SMALL, &err);
+		assert_true((r == 0) == (file->staged != 0));
+		if (r == 0)
+			batch->written[written++] = file;
+		else
+			batch_trial_failed(batch, r, &err);
+	}
+	batch_commit(batch->kit.batch, batch->written, written, (enum zh_durability)durability);
+	for (size_t i = 0; i < written; i++)
+		if (batch->written[i]->error)
+			batch_trial_failed(
+				batch, -batch->written[i]->error->errnum, batch->written[i]->error);
+	batch_free(batch->kit.batch);
+}
+
+static void run_batch(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	enum zh_durability durability = (enum zh_durability)(trial->variant % 3);
+	static struct batch_trial batch;
+
+	batch_trial_prepare(a, &batch, trial->variant);
+	begin(trial);
+	batch_trial_run(a, &batch, (int)durability);
+	end(trial, batch.r, &batch.err);
+	check_staging(trial);
+	for (size_t i = 0; i < batch.count; i++) {
+		const struct zh_error *error = batch.file[i].error;
+		bool was_written = false;
+		for (size_t w = 0; w < batch.count; w++)
+			was_written |= batch.written[w] == &batch.file[i];
+		/* only when all that failed is the sync of the names may the new one be there */
+		bool visible = error && strcmp(error->stage, "fsync directory") == 0;
+		if (visible)
+			assert_int_equal(durability, ZH_DURABLE_FULL);
+		batch_trial_check(a, &batch, i, was_written && (!error || visible));
+		assert_int_equal(batch.file[i].staged, 0);
+		free(batch.file[i].error);
+	}
+	dirs_free(batch.kit.dirs);
+	staging_fini(&batch.kit.staging);
+	/* and the next attempt is none the worse, and cleans up */
+	batch_trial_prepare(a, &batch, trial->variant);
+	batch_trial_run(a, &batch, ZH_DURABLE_NONE);
+	assert_int_equal(batch.r, 0);
+	dirs_free(batch.kit.dirs);
+	staging_fini(&batch.kit.staging);
+	assert_int_equal(kit_staged(a), 0);
+}
+
+/* To remove what a killed receiver has left is a favour: it never hinders the next one. */
+static void run_leftovers(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	static const char left[] = STAGING_DIRECTORY "/s.0000000000000001";
+	struct batch_file file = batch_kit_file("file");
+	struct staging staging;
+	struct scratch scratch;
+	struct zh_error err;
+
+	(void)mkdirat(a->root, STAGING_DIRECTORY, 0700);
+	assert_int_equal(mkdirat(a->root, left, 0700), 0);
+	text_file(a->root, STAGING_DIRECTORY "/s.0000000000000001/1", "left");
+	err_init(&err);
+	begin(trial);
+	staging_init(&staging, a->root);
+	int r = scratch_open(&staging, &scratch, &err);
+	end(trial, r, &err);
+	assert_true((r == 0) == (scratch.dir >= 0));
+	scratch_close(&staging, &scratch);
+	staging_fini(&staging);
+	/* the next one has it removed */
+	struct batch_kit kit;
+	batch_kit_init(&kit, a->root);
+	assert_int_equal(batch_kit_write(&kit, &file, SMALL, NEW), ZH_OK);
+	batch_kit_fini(&kit);
+	assert_int_equal(kit_staged(a), 0);
+}
+
 /* Variants: by a user's path, beneath a root, beneath and empty. */
 static void run_source_open(struct trial *trial)
 {
@@ -359,6 +547,147 @@ static void run_digest(struct trial *trial)
 	close(fd);
 }
 
+/* The directory three below the top; none of them stays open. */
+static void run_dirs_get(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct dirs *dirs = NULL;
+	struct stat expected, st;
+	int fd = -1;
+
+	(void)mkdirat(a->root, "d", 0755);
+	(void)mkdirat(a->root, "d/d", 0755);
+	(void)mkdirat(a->root, "d/d/d", 0755);
+	assert_int_equal(fstatat(a->root, "d/d/d", &expected, 0), 0);
+	begin(trial);
+	int r = dirs_new(a->root, 0, &dirs);
+	for (uint64_t id = 1; r == 0 && id <= 3; id++)
+		r = dirs_add(dirs, id, id - 1, "d");
+	if (r == 0)
+		r = dirs_get(dirs, 3, &fd);
+	end(trial, r, NULL);
+	if (dirs) { /* none the worse for a failure */
+		if (r < 0)
+			assert_int_equal(dirs_get(dirs, 3, &fd), 0);
+		assert_int_equal(fstat(fd, &st), 0);
+		assert_int_equal(st.st_ino, expected.st_ino);
+		dirs_put(dirs, 3);
+	}
+	dirs_free(dirs);
+}
+
+/* Variants: a new directory, one that is there. */
+static void run_dirs_make(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	bool there = trial->variant == 1, made = true;
+	struct dirs *dirs = NULL;
+	int fd;
+
+	(void)unlinkat(a->root, "made", AT_REMOVEDIR);
+	if (there)
+		assert_int_equal(mkdirat(a->root, "made", 0755), 0);
+	assert_int_equal(dirs_new(a->root, 1, &dirs), 0);
+	begin(trial);
+	int r = dirs_make(dirs, 1, 0, "made", 0755, &made);
+	end(trial, r, NULL);
+	bool exists = faccessat(a->root, "made", F_OK, 0) == 0;
+	if (r == 0) {
+		assert_true(exists);
+		assert_int_equal(made, !there);
+	} else {
+		assert_false(made);
+		assert_int_equal(dirs_get(dirs, 1, &fd), -ENOENT);
+		if (exists != there && !may_stay(trial))
+			fail_msg("left behind after %s failed with %d",
+				sys_call_text(trial->struck_call), trial->fault.error);
+		assert_int_equal(dirs_make(dirs, 1, 0, "made", 0755, &made), 0);
+	}
+	assert_int_equal(dirs_get(dirs, 1, &fd), 0);
+	dirs_put(dirs, 1);
+	dirs_free(dirs);
+}
+
+/* Goes to the end; counts what is given, and keeps the first failure. */
+static int walk_all(struct walk *walk, size_t *ret_given, struct zh_error *err)
+{
+	struct walk_entry entry;
+	size_t inside = 0;
+	int r;
+
+	while ((r = walk_next(walk, &entry)) > 0) {
+		inside += entry.kind == WALK_DIRECTORY;
+		inside -= entry.kind == WALK_LEAVE;
+		if (entry.kind != WALK_FAILED)
+			(*ret_given)++;
+		else if (!err_is_set(err))
+			*err = entry.error;
+	}
+	assert_int_equal(r, 0);
+	assert_int_equal(inside, 0);
+	return err_is_set(err) ? -err->errnum : 0;
+}
+
+/* Variants: directories stay open, or none does. */
+static void run_walk(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct dirs *dirs = NULL;
+	struct walk *walk = NULL;
+	uint64_t next_id = 1;
+	struct zh_error err;
+	size_t given = 0;
+
+	(void)mkdirat(a->root, "d", 0755);
+	(void)mkdirat(a->root, "d/empty", 0755);
+	(void)symlinkat("target", a->root, "d/link");
+	(void)mkfifoat(a->root, "d/fifo", 0600);
+	random_file(a->root, "file", 1, NEW);
+	err_init(&err);
+	begin(trial);
+	int r = dirs_new(a->root, trial->variant == 0 ? 8 : 0, &dirs);
+	if (r == 0)
+		r = walk_new(dirs, 0, NULL, true, &next_id, &walk);
+	if (r == 0)
+		r = walk_all(walk, &given, &err);
+	end(trial, r, err_is_set(&err) ? &err : NULL);
+	if (r == 0) /* never is something missing without a word */
+		assert_int_equal(given, 7);
+	walk_free(walk);
+	dirs_free(dirs);
+}
+
+/* Variants: a tree that is right, then one with another content. */
+static void run_verify(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct zh_verify_options options = zh_verify_options_default();
+	char manifest[ARENA_PATH_CAP + 8];
+	struct zh_verifier *verifier;
+	bool is_wrong = trial->variant == 1;
+
+	(void)snprintf(manifest, sizeof(manifest), "%s/m", a->path);
+	if (faccessat(a->root, "d", F_OK, 0) != 0) {
+		assert_int_equal(mkdirat(a->root, "d", 0755), 0);
+		assert_int_equal(symlinkat("nowhere", a->root, "d/link"), 0);
+		random_file(a->root, "d/file", SIZE, NEW);
+		tree_manifest(a->root, manifest);
+	}
+	if (is_wrong && !random_at(a->root, "d/file", SIZE, OLD))
+		random_file(a->root, "d/file", SIZE, OLD);
+	options.manifest = manifest;
+	options.directory = a->root_path;
+	options.flags = ZH_VERIFY_EXTRA;
+	options.threads = 1;
+	assert_int_equal(zh_verifier_new(&options, &verifier), 0);
+	begin(trial);
+	int outcome = zh_verifier_run(verifier);
+	assert_int_not_equal(outcome, is_wrong ? ZH_OK : ZH_VERIFY);
+	bool expected = outcome == (is_wrong ? ZH_VERIFY : ZH_OK);
+	end(trial, expected ? 0 : -1, expected ? NULL : zh_verifier_error(verifier));
+	zh_verifier_free(verifier);
+}
+
 /* ------------------------------------------------------------------ promises -------------------
  */
 
@@ -370,6 +699,17 @@ static void a_partial_is_opened_whole_or_not_at_all(void **state)
 static void a_commit_is_seen_whole_or_not_at_all(void **state)
 {
 	sweep(state, run_commit, 9);
+}
+
+static void a_batch_is_seen_file_by_file_whole_or_not_at_all(void **state)
+{
+	/* of a disk's whole file system, syncfs waits for what everybody else writes */
+	sweep(state, run_batch, arena_is_on(arena_of(state), TMPFS_MAGIC) ? 4 : 1);
+}
+
+static void leftovers_hinder_nobody(void **state)
+{
+	sweep(state, run_leftovers, 1);
 }
 
 static void a_source_is_opened_right_or_named_as_failed(void **state)
@@ -392,9 +732,29 @@ static void a_name_is_told_right_or_not_at_all(void **state)
 	sweep(state, run_root_look, 1);
 }
 
+static void a_numbered_directory_is_the_right_one_or_an_error(void **state)
+{
+	sweep(state, run_dirs_get, 1);
+}
+
+static void a_directory_is_made_and_known_or_neither(void **state)
+{
+	sweep(state, run_dirs_make, 2);
+}
+
+static void a_walk_is_complete_or_tells_what_is_missing(void **state)
+{
+	sweep(state, run_walk, 2);
+}
+
 static void a_digest_is_right_or_an_error(void **state)
 {
 	sweep(state, run_digest, 1);
+}
+
+static void a_tree_is_proven_right_or_not_at_all(void **state)
+{
+	sweep(state, run_verify, 2);
 }
 
 int main(void)
@@ -404,12 +764,20 @@ int main(void)
 		ARENA_TEST_ON_TMPFS(a_partial_is_opened_whole_or_not_at_all),
 		ARENA_TEST(a_commit_is_seen_whole_or_not_at_all),
 		ARENA_TEST_ON_TMPFS(a_commit_is_seen_whole_or_not_at_all),
+		ARENA_TEST(a_batch_is_seen_file_by_file_whole_or_not_at_all),
+		ARENA_TEST_ON_TMPFS(a_batch_is_seen_file_by_file_whole_or_not_at_all),
+		ARENA_TEST(leftovers_hinder_nobody),
 		ARENA_TEST(a_source_is_opened_right_or_named_as_failed),
 		ARENA_TEST_ON_TMPFS(a_source_is_opened_right_or_named_as_failed),
 		ARENA_TEST(a_directory_is_entered_or_refused),
 		ARENA_TEST(a_root_is_opened_or_refused),
 		ARENA_TEST(a_name_is_told_right_or_not_at_all),
+		ARENA_TEST(a_numbered_directory_is_the_right_one_or_an_error),
+		ARENA_TEST(a_directory_is_made_and_known_or_neither),
+		ARENA_TEST(a_walk_is_complete_or_tells_what_is_missing),
 		ARENA_TEST_ON_TMPFS(a_digest_is_right_or_an_error),
+		ARENA_TEST(a_tree_is_proven_right_or_not_at_all),
+		ARENA_TEST_ON_TMPFS(a_tree_is_proven_right_or_not_at_all),
 	};
 
 	return RUN_TESTS("store faults", tests);

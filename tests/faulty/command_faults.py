@@ -17,19 +17,15 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
-COMMAND = os.environ["ZEROHAUL"]
+from scene import COMMAND, Failure, check, run_tests
+
 FAULTY = os.environ["ZH_FAULTY"]
 STEP = int(os.environ.get("ZH_STEP", "7"))
 SIZE = 2 * 1024 * 1024 + 4097
 DEADLINE_S = 60
 QUIET = 120  # numbers without effect after which no call is left to be hit
 KINDS = ["EIO", "ENOSPC", "ENOMEM", "ECONNRESET", "EINVAL", "EPERM", "short", "eintr"]
-
-
-class Failed(Exception):
-    """A promise was broken."""
 
 
 def faulty(environment, call, nth, what, times=1):
@@ -48,12 +44,12 @@ def plain():
 
 
 def check_reports(text):
-    if re.search(rb"Sanitizer|runtime error", text):
-        raise Failed("a report: " + text[-2000:].decode(errors="backslashreplace"))
+    check(not re.search(rb"Sanitizer|runtime error", text),
+          "a report: " + text[-2000:].decode(errors="backslashreplace"))
 
 
-class Scene:
-    """A root with a server, and a local directory."""
+class Trials:
+    """A root with a server that may be broken and is ended by force, and a local directory."""
 
     def __init__(self):
         self.base = tempfile.mkdtemp(prefix="zerohaul-faults.")
@@ -98,7 +94,7 @@ class Scene:
                 [COMMAND, "copy", "--insecure", "--quiet", source, target], env=environment,
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=DEADLINE_S, check=False)
         except subprocess.TimeoutExpired as error:
-            raise Failed("the client hangs") from error
+            raise Failure("the client hangs") from error
         check_reports(done.stderr)
         with open(self.log, "rb") as log:
             check_reports(log.read())
@@ -113,12 +109,9 @@ class Scene:
         if os.path.exists(path):
             with open(path, "rb") as file:
                 found = file.read()
-        if status == 0 and found != self.content:
-            raise Failed("status 0 without the file")
-        if found not in (self.content, self.old):
-            raise Failed("the visible name is partial or gone")
-        if status < 0 or status > 125:
-            raise Failed(f"the client died: {status}")
+        check(status != 0 or found == self.content, "status 0 without the file")
+        check(found in (self.content, self.old), "the visible name is partial or gone")
+        check(0 <= status <= 125, f"the client died: {status}")
 
     def renew(self, push):
         for directory in (self.root, self.local):
@@ -131,66 +124,59 @@ class Scene:
         shutil.rmtree(self.base, ignore_errors=True)
 
 
-def run_one(scene, push, of_server, nth, what, times=1):
-    scene.renew(push)
+def run_one(trials, push, of_server, nth, what, times=1):
+    trials.renew(push)
     if of_server:
-        scene.stop_server()
-        scene.start_server(faulty(plain(), "any", nth, what, times))
-        if scene.url is None:
+        trials.stop_server()
+        trials.start_server(faulty(plain(), "any", nth, what, times))
+        if trials.url is None:
             return None  # it could not even start: nothing to check
         environment = plain()
     else:
         environment = faulty(plain(), "any", nth, what, times)
-    status = scene.copy(push, environment).returncode
-    scene.check(push, status)
+    status = trials.copy(push, environment).returncode
+    trials.check(push, status)
     return status
 
 
-def sweep(scene, push, of_server):
+def sweep(trials, push, of_server):
     """Every STEP-th n with several kinds, until long after the last n that made a difference."""
     if not of_server:
-        scene.start_server(plain())
+        trials.start_server(plain())
     nth, last, index = 1, 0, 0
     runs = failures = 0
     while nth < last + QUIET:
         kinds = KINDS if STEP == 1 else [KINDS[(index + shift) % len(KINDS)] for shift in (0, 3)]
         for what in kinds:
             try:
-                status = run_one(scene, push, of_server, nth, what)
-            except Failed as error:
-                raise Failed(f"n = {nth}, {what}: {error}") from error
+                status = run_one(trials, push, of_server, nth, what)
+            except Failure as error:
+                raise Failure(f"n = {nth}, {what}: {error}") from error
             runs += 1
             if status != 0:
                 failures += 1
                 last = nth
         nth += STEP
         index += 1
-    scene.stop_server()
-    if failures == 0:
-        raise Failed("no fault ever struck")
-    return f"{runs} runs, {failures} failed as they should, the last at call {last}"
+    trials.stop_server()
+    check(failures > 0, "no fault ever struck")
+    print(f"# {runs} runs, {failures} failed as they should, the last at call {last}")
+
+
+def promise(of_server, push):
+    def test():
+        trials = Trials()
+        try:
+            sweep(trials, push, of_server)
+        finally:
+            trials.close()
+
+    test.__name__ = f"{'server' if of_server else 'client'} {'push' if push else 'pull'} keeps its promises"
+    return test
 
 
 def main():
-    number = 0
-    broken = False
-    print("1..4")
-    for of_server in (False, True):
-        for push in (True, False):
-            number += 1
-            name = ("server" if of_server else "client") + (" push" if push else " pull")
-            scene = Scene()
-            start = time.monotonic()
-            try:
-                print(f"# {sweep(scene, push, of_server)}, {time.monotonic() - start:.0f} s")
-                print(f"ok {number} - {name} keeps its promises", flush=True)
-            except Failed as error:
-                broken = True
-                print(f"# {error}")
-                print(f"not ok {number} - {name} keeps its promises", flush=True)
-            finally:
-                scene.close()
-    return 1 if broken else 0
+    return run_tests([promise(of_server, push) for of_server in (False, True) for push in (True, False)])
 
 
 if __name__ == "__main__":

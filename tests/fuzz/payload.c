@@ -25,6 +25,7 @@ static void check_setup(const uint8_t *bytes, size_t length)
 		return;
 	CHECK(setup.direction <= 1 && setup.verify <= 1 && setup.durability <= 2);
 	CHECK(setup.nagle <= 2 && setup.no_fallback <= 1);
+	CHECK(setup.cache <= 2 && setup.existing <= 2 && setup.tree <= 15);
 	CHECK(setup.streams >= 1 && setup.streams <= LIMIT_STREAMS);
 	CHECK(text_is_clean(setup.congestion, sizeof(setup.congestion)));
 	CHECK(text_is_clean(setup.strategy, sizeof(setup.strategy)));
@@ -93,6 +94,112 @@ static void check_file(const uint8_t *bytes, size_t length)
 	CHECK(memcmp(again, bytes, length) == 0);
 }
 
+static void check_dir(const uint8_t *bytes, size_t length)
+{
+	uint8_t again[WIRE_FILE_BYTES_MAX];
+	struct wire_file dir, file;
+	int r = wire_parse_dir(bytes, length, &dir);
+
+	CHECK(r == 0 || r == -EPROTO || r == -EINVAL);
+	if (r < 0)
+		return;
+	CHECK(dir.size == 0);
+	CHECK(wire_parse_file(bytes, length, &file) == 0);
+	CHECK(memcmp(&file, &dir, sizeof(dir)) == 0);
+	CHECK(wire_build_dir(&dir, again, sizeof(again)) == (int)length);
+	CHECK(memcmp(again, bytes, length) == 0);
+}
+
+static void check_leave(const uint8_t *bytes, size_t length)
+{
+	uint8_t again[WIRE_LEAVE_BYTES];
+	struct wire_leave leave;
+	int r = wire_parse_leave(bytes, length, &leave);
+
+	CHECK(r == 0 || r == -EPROTO);
+	if (r < 0)
+		return;
+	CHECK(leave.mtime_ns < 1000000000 && (leave.mode & ~07777u) == 0);
+	CHECK(wire_build_leave(&leave, again, sizeof(again)) == (int)length);
+	CHECK(memcmp(again, bytes, length) == 0);
+}
+
+static void check_member(const struct wire_member *member)
+{
+	CHECK(member->mtime_ns < 1000000000 && (member->mode & ~07777u) == 0);
+	CHECK(member->kind == MEMBER_FILE || member->kind == MEMBER_LINK);
+	CHECK(member->kind == MEMBER_FILE || (member->size >= 1 && member->size <= 4095));
+	CHECK(strlen(member->name) == member->name_length);
+	CHECK(wire_name_check(member->name, member->name_length) == 0);
+}
+
+static void check_pack(const uint8_t *bytes, size_t length)
+{
+	uint8_t *again = malloc(length + 1);
+	size_t at = 0, used = 0, count = 0, seen = 0;
+	uint32_t total = 0;
+	uint64_t sum = 0;
+	struct wire_member member;
+	int r = wire_parse_pack(bytes, length, &count, &total);
+
+	CHECK(again);
+	CHECK(r == 0 || r == -EPROTO || r == -EINVAL);
+	while (r == 0 && wire_pack_next(bytes, length, &at, &member)) {
+		int built = wire_build_member(&member, again + used, length - used);
+		check_member(&member);
+		CHECK(built > 0);
+		used += (size_t)built;
+		CHECK(at == used);
+		sum += member.size;
+		seen++;
+	}
+	if (r == 0) {
+		CHECK(count >= 1 && count <= LIMIT_MEMBERS && seen == count);
+		CHECK(total <= LIMIT_PACK_BYTES && sum == total);
+		CHECK(used == length && memcmp(again, bytes, length) == 0);
+	}
+	free(again);
+}
+
+static void check_attr(const uint8_t *bytes, size_t length)
+{
+	uint8_t *again = malloc(length + WIRE_ATTR_BYTES_MIN);
+	size_t at = 0, used = WIRE_ATTR_BYTES_MIN, seen = 0;
+	struct wire_attr attr = { 0, 0, 0 };
+	struct wire_xattr xattr;
+	int r = wire_parse_attr(bytes, length, &attr);
+
+	CHECK(again);
+	CHECK(r == 0 || r == -EPROTO);
+	CHECK(wire_build_attr_head(attr.uid, attr.gid, again, WIRE_ATTR_BYTES_MIN) ==
+		WIRE_ATTR_BYTES_MIN);
+	while (r == 0 && wire_attr_next(bytes, length, &at, &xattr)) {
+		int built = wire_build_attr_add(&xattr, again, used, length);
+		CHECK(xattr.name_length > 0 && !memchr(xattr.name, '\0', xattr.name_length));
+		CHECK(built > 0);
+		used += (size_t)built;
+		CHECK(at == used);
+		seen++;
+	}
+	if (r == 0)
+		CHECK(seen == attr.count && used == length && memcmp(again, bytes, length) == 0);
+	free(again);
+}
+
+static void check_rule(const uint8_t *bytes, size_t length)
+{
+	uint8_t again[WIRE_RULE_BYTES_MAX];
+	char pattern[WIRE_RULE_BYTES_MAX + 1];
+	int r = wire_parse_rule(bytes, length, pattern);
+
+	CHECK(r == 0 || r == -EPROTO);
+	if (r < 0)
+		return;
+	CHECK(length >= 1 && strlen(pattern) == length);
+	CHECK(wire_build_rule(pattern, again, sizeof(again)) == (int)length);
+	CHECK(memcmp(again, bytes, length) == 0);
+}
+
 static void check_ranges(const uint8_t *bytes, size_t length)
 {
 	size_t cap = min_size(length / 16 + 1, WIRE_RANGES_MAX), count = 0;
@@ -120,8 +227,8 @@ static void check_ranges(const uint8_t *bytes, size_t length)
 
 static void check_digests(const uint8_t *bytes, size_t length)
 {
-	struct digest digest[16];
-	uint8_t again[sizeof(digest)];
+	static struct digest digest[FRAME_PAYLOAD_CAP / DIGEST_BYTES];
+	static uint8_t again[sizeof(digest)];
 	size_t count = 99;
 	int r = wire_parse_digests(bytes, length, digest, ARRAY_LEN(digest), &count);
 
@@ -222,8 +329,18 @@ static void check_one(unsigned selector, const uint8_t *bytes, size_t length)
 		return check_path(bytes, length);
 	case FRAME_PLACE:
 		return check_place(bytes, length);
+	case FRAME_DIR:
+		return check_dir(bytes, length);
 	case FRAME_FILE:
 		return check_file(bytes, length);
+	case FRAME_LEAVE:
+		return check_leave(bytes, length);
+	case FRAME_PACK:
+		return check_pack(bytes, length);
+	case FRAME_ATTR:
+		return check_attr(bytes, length);
+	case FRAME_RULE:
+		return check_rule(bytes, length);
 	case FRAME_MAP:
 	case FRAME_NEED:
 		return check_ranges(bytes, length);

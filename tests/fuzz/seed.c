@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * seed.c - writes the first inputs of the fuzz targets: `seed DIRECTORY` fills DIRECTORY/wire with
- * one legal input per parser, and DIRECTORY/link with streams of such frames.
+ * one legal input per parser, DIRECTORY/link with streams of such frames, and DIRECTORY/manifest
+ * with manifests, whole and without their last lines.
  */
 #include "fuzz.h"
+
+#include "store/manifest.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -88,12 +91,18 @@ static void seed_hello(struct sample *raw)
 
 static void seed_opening(struct sample *stream)
 {
-	struct wire_setup setup = { .streams = 4, .congestion = "cubic", .strategy = "sendfile" };
+	struct wire_setup setup = { .streams = 4,
+		.existing = WIRE_EXISTING_TRUST,
+		.tree = TREE_ALL,
+		.congestion = "cubic",
+		.strategy = "sendfile" };
 	struct wire_place_info place = { PLACE_FILE, 4096 };
 	uint8_t bytes[4096];
 
 	payload(stream, (struct frame){ .type = FRAME_SETUP }, "setup",
 		wire_build_setup(&setup, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_RULE, .flags = RULE_EXCLUDE }, "rule",
+		wire_build_rule("*.o", bytes, sizeof(bytes)), bytes);
 	payload(stream, (struct frame){ .type = FRAME_WANT, .flags = WANT_LAST }, "want",
 		wire_build_path("srv/incoming/..x", bytes, sizeof(bytes)), bytes);
 	payload(stream, (struct frame){ .type = FRAME_PLACE }, "place",
@@ -135,6 +144,63 @@ static void seed_file(struct sample *stream)
 		wire_build_digests(digest, 1, bytes, sizeof(bytes)), bytes);
 }
 
+static void seed_directory(struct sample *stream)
+{
+	struct wire_file dir = {
+		.mtime_s = 1700000000, .mode = 0755, .name_length = 3, .name = "src"
+	};
+	struct wire_xattr xattr = { .name = "user.a",
+		.name_length = 6,
+		.value = (const uint8_t *)"xyz",
+		.value_length = 3 };
+	struct wire_leave leave = { .mtime_s = 1700000000, .mtime_ns = 5, .mode = 0755 };
+	uint8_t bytes[4096];
+	int length;
+
+	payload(stream, (struct frame){ .type = FRAME_DIR, .id = 1 }, "dir",
+		wire_build_dir(&dir, bytes, sizeof(bytes)), bytes);
+	length = wire_build_attr_head(1000, 100, bytes, sizeof(bytes));
+	for (unsigned i = 0; i < 2; i++) {
+		int added = wire_build_attr_add(&xattr, bytes, (size_t)length, sizeof(bytes));
+		CHECK(added > 0);
+		length += added;
+		xattr.value_length = 0;
+	}
+	payload(stream, (struct frame){ .type = FRAME_ATTR, .flags = ATTR_DIRECTORY, .id = 1 },
+		"attr", length, bytes);
+	payload(stream, (struct frame){ .type = FRAME_LEAVE, .id = 1 }, "leave",
+		wire_build_leave(&leave, bytes, sizeof(bytes)), bytes);
+}
+
+static void seed_pack(struct sample *stream)
+{
+	struct wire_member member = { .parent = 1,
+		.size = 7,
+		.mtime_s = 1700000000,
+		.mode = 0644,
+		.name_length = 5,
+		.name = "a.txt" };
+	struct zh_extent all = { 0, 2 }, data = { 4096, 8192 };
+	struct digest digest[2] = { { { 1 } }, { { 2 } } };
+	uint8_t bytes[4096];
+	int length, more;
+
+	length = wire_build_member(&member, bytes, sizeof(bytes));
+	CHECK(length > 0);
+	member.kind = MEMBER_LINK;
+	member.name[0] = 'l';
+	more = wire_build_member(&member, bytes + length, sizeof(bytes) - (size_t)length);
+	CHECK(more > 0);
+	payload(stream, (struct frame){ .type = FRAME_PACK, .flags = PACK_NO_CLOBBER, .id = 2 },
+		"pack", length + more, bytes);
+	payload(stream, (struct frame){ .type = FRAME_NEED, .flags = NEED_PROVE, .id = 2 },
+		"need-prove", wire_build_ranges(&all, 1, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_LEAF, .id = 2, .offset = 1 }, "leaf",
+		wire_build_digests(digest, 2, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_MAP, .id = 3 }, "map",
+		wire_build_ranges(&data, 1, bytes, sizeof(bytes)), bytes);
+}
+
 static void seed_closing(struct sample *stream)
 {
 	struct wire_err err = { .outcome = ZH_NOSPACE,
@@ -158,9 +224,48 @@ static void seed_closing(struct sample *stream)
 		wire_build_bye(&report, bytes, sizeof(bytes)), bytes);
 }
 
+static void seed_manifest(void)
+{
+	static const char head[] = "zerohaul-manifest 1\n";
+	struct manifest_entry entry[] = {
+		{ .kind = MANIFEST_FILE,
+			.mode = 0644,
+			.size = 4097,
+			.mtime_s = -5,
+			.mtime_ns = 999,
+			.path = "d/a file\xff\n",
+			.path_bytes = 10 },
+		{ .kind = MANIFEST_DIRECTORY, .mode = 02755, .path = "d", .path_bytes = 1 },
+		{ .kind = MANIFEST_LINK,
+			.target = "../to there\\",
+			.target_bytes = 12,
+			.path = "d/link",
+			.path_bytes = 6 },
+	};
+	char path[4096], text[4096], *last;
+	struct manifest *manifest;
+	FILE *file;
+	size_t length;
+
+	(void)snprintf(path, sizeof(path), "%s/manifest/seed-whole", directory);
+	CHECK(manifest_open(path, &manifest, NULL) == 0);
+	for (size_t i = 0; i < ARRAY_LEN(entry); i++)
+		manifest_add(manifest, &entry[i]);
+	CHECK(manifest_close(manifest, NULL) == 0);
+	file = fopen(path, "rb");
+	CHECK(file);
+	length = fread(text, 1, sizeof(text) - 1, file);
+	(void)fclose(file);
+	text[length] = '\0';
+	last = strstr(text, "\nend ");
+	CHECK(last);
+	save("manifest", "lines", (unsigned char)text[0], text + 1, (size_t)(last - text));
+	save("manifest", "head", (unsigned char)head[0], head + 1, sizeof(head) - 2);
+}
+
 int main(int argc, char **argv)
 {
-	static struct sample raw, opening, whole;
+	static struct sample raw, opening, whole, tree;
 	char path[4096];
 
 	if (argc != 2) {
@@ -172,16 +277,22 @@ int main(int argc, char **argv)
 	(void)mkdir(path, 0755);
 	(void)snprintf(path, sizeof(path), "%s/link", directory);
 	(void)mkdir(path, 0755);
+	(void)snprintf(path, sizeof(path), "%s/manifest", directory);
+	(void)mkdir(path, 0755);
 
 	seed_hello(&raw);
 	seed_opening(&opening);
 	save("link", "opening", FUZZ_STREAM_TAGGED, opening.byte, opening.length);
 	seed_file(&whole);
 	save("link", "file", FUZZ_STREAM_TAGGED, whole.byte, whole.length);
+	seed_directory(&tree);
+	seed_pack(&tree);
+	save("link", "tree", FUZZ_STREAM_TAGGED, tree.byte, tree.length);
 	seed_closing(&whole);
 	save("link", "whole", FUZZ_STREAM_TAGGED, whole.byte, whole.length);
 	add(&raw, whole.byte, whole.length);
 	save("link", "handshake", FUZZ_STREAM_RAW, raw.byte, raw.length);
+	seed_manifest();
 	save("wire", "name", FUZZ_NAME, "caf\xc3\xa9 \xf0\x9f\x98\x80", 10);
 	return 0;
 }

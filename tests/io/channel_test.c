@@ -108,6 +108,60 @@ static void a_sender_that_is_refused_goes_on_by_copy_at_the_same_byte(void **sta
 	demote_sender(state, "splice", SYS_SPLICE, 7);
 }
 
+/* Its fallback, sendfile, would not see the rest of what is being digested. */
+static void what_is_digested_is_seen_to_its_end(void **state)
+{
+	struct sys_fault fault = { SYS_FAULT_ERRNO, SYS_PREAD, EINVAL, 3, 1 };
+	static uint8_t expected[600000];
+	struct digest got[1], of_all[1];
+	struct leaf_run run;
+	struct bench bench;
+
+	if (!bench_open(&bench, state, ZH_SEND, "uring-direct")) {
+		bench_close(&bench);
+		SKIP("uring-direct is refused here");
+	}
+	assert_int_equal(leaf_run_init(&run), 0);
+	assert_int_equal(bench_file(&bench), 0);
+	leaf_run_begin(&run, 0, got, 1);
+	sys_fault_arm(&fault);
+	int r = channel_move(
+		&bench.channel, (struct zh_extent){ 0, sizeof(expected) }, 0, false, &run);
+	sys_fault_arm(NULL);
+	assert_int_equal(r, 0);
+	assert_int_equal(leaf_run_end(&run), 1);
+	check_received(&bench, 0, sizeof(expected));
+	random_fill(expected, sizeof(expected), KIT_SEED, 0);
+	leaf_run_begin(&run, 0, of_all, 1);
+	leaf_run_add(&run, expected, sizeof(expected));
+	assert_int_equal(leaf_run_end(&run), 1);
+	assert_memory_equal(got, of_all, sizeof(got));
+	assert_string_equal(bench.channel.strategy->pub.name, "copy");
+	assert_int_equal(bench.channel.stats.demotions, 1);
+	leaf_run_fini(&run);
+	bench_close(&bench);
+}
+
+/* Without a digest there is no reason to leave sendfile out. */
+static void what_is_not_digested_takes_the_next_fallback(void **state)
+{
+	struct sys_fault fault = { SYS_FAULT_ERRNO, SYS_PREAD, EINVAL, 3, 1 };
+	struct bench bench;
+
+	if (!bench_open(&bench, state, ZH_SEND, "uring-direct")) {
+		bench_close(&bench);
+		SKIP("uring-direct is refused here");
+	}
+	assert_int_equal(bench_file(&bench), 0);
+	sys_fault_arm(&fault);
+	int r = bench_move(&bench, 0, 600000);
+	sys_fault_arm(NULL);
+	assert_int_equal(r, 0);
+	check_received(&bench, 0, 600000);
+	assert_string_equal(bench.channel.strategy->pub.name, "sendfile");
+	bench_close(&bench);
+}
+
 static void a_demotion_is_refused_without_fallback(void **state)
 {
 	struct sys_fault fault = { SYS_FAULT_ERRNO, SYS_SENDFILE, EPERM, 2, 0 };
@@ -461,6 +515,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ARENA_TEST(a_sender_that_is_refused_goes_on_by_copy_at_the_same_byte),
+		ARENA_TEST(what_is_digested_is_seen_to_its_end),
+		ARENA_TEST(what_is_not_digested_takes_the_next_fallback),
 		ARENA_TEST(a_demotion_is_refused_without_fallback),
 		ARENA_TEST(a_refusal_of_the_last_bytes_is_told_when_settling),
 		ARENA_TEST(a_receiver_falls_back_as_often_as_it_must),

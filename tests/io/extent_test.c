@@ -32,6 +32,7 @@ struct trip {
 	uint32_t chunk_bytes;
 	uint32_t depth;
 	bool blocking;
+	uint32_t flags;
 	struct kit_move tx, rx; /* out */
 };
 
@@ -45,6 +46,7 @@ static struct zh_options trip_options(const struct trip *trip, const char *strat
 	options.stall_ms = KIT_STALL_MS;
 	if (admitted && !(kit_uses_ring(strategy) && kit_memlock_is_scarce()))
 		options.flags = ZH_NO_FALLBACK;
+	options.flags |= trip->flags;
 	return options;
 }
 
@@ -314,6 +316,19 @@ static void sendfile_and_splice_make_no_call_that_copies(void **state)
 	assert_true(trip.tx.stats.calls[SYS_SPLICE] >= 2 * 6);
 	assert_int_equal(trip.tx.stats.calls[SYS_PREAD] + trip.tx.stats.calls[SYS_SEND], 0);
 	assert_int_equal(trip.rx.stats.calls[SYS_PWRITE], 0);
+	end_trip(&trip);
+}
+
+static void without_a_cork_the_socket_is_left_alone(void **state)
+{
+	struct trip trip = { .extent = { 0, MIB + 3 }, .sender = "sendfile", .receiver = "splice" };
+
+	begin_trip(arena_of(state), &trip);
+	make_stored_trip(&trip);
+	assert_int_equal(trip.tx.stats.calls[SYS_SETSOCKOPT], 2);
+	trip.flags = ZH_NO_CORK;
+	make_stored_trip(&trip);
+	assert_int_equal(trip.tx.stats.calls[SYS_SETSOCKOPT], 0);
 	end_trip(&trip);
 }
 
@@ -1426,6 +1441,7 @@ int main(void)
 		ON_BOTH(without_a_wish_everything_is_chosen),
 		ON_BOTH(copy_makes_exactly_the_calls_of_its_arithmetic),
 		ON_BOTH(sendfile_and_splice_make_no_call_that_copies),
+		ON_BOTH(without_a_cork_the_socket_is_left_alone),
 		ON_BOTH(the_account_adds_up),
 		ON_BOTH(a_helping_thread_is_on_the_account),
 		ON_BOTH(many_extents_follow_each_other_on_one_channel),

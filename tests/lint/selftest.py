@@ -3,6 +3,7 @@
 """Every check can fail: each is given a small tree that is right, then the same with one thing
 wrong, and has to tell them apart.   usage: selftest.py ROOT COMPILER...     Speaks TAP.
 """
+import json
 import os
 import subprocess
 import sys
@@ -66,6 +67,24 @@ void example(void)
 """
 
 
+# A run that is let in: of one cell, in one round. The schemas here ask for less than those of bench/schema.
+RUN = "results/box/run-1/"
+RECORD = {"type": "object", "required": ["run"], "properties": {"round": {"type": "integer"}}}
+GOOD.update({f"bench/schema/{name}.json": json.dumps(RECORD) + "\n"
+             for name in ("plan", "machine", "summary", "trial", "canary")})
+GOOD.update({
+    "results/README.md": "# Results\n",
+    RUN + "plan.json": json.dumps({"run": "run-1", "commit": "0123abc", "dirty": False, "blocks": [
+        {"name": "A", "rounds": 1, "cells": [{"id": "copy"}]}]}) + "\n",
+    RUN + "machine.json": '{"run": "run-1", "commit": "0123abc", "dirty": false}\n',
+    RUN + "trials.jsonl": '{"run": "run-1", "block": "A", "cell": {"id": "copy"}, "round": 1}\n',
+    RUN + "summary.json": '{"run": "run-1"}\n',
+    RUN + "SUMMARY.md": "# Run run-1\n\n| | GB/s |\n|---|---|\n| copy | 1.5 |\n",
+    RUN + "report.html": "<title>run-1</title>\n",
+    "docs/figures.md": "# Speed\n\nBy run run-1:\n\n| | GB/s |\n|---|---|\n| copy | 1.5 |\n",
+})
+
+
 def put(text):
     """The file is this instead."""
     return lambda old: text
@@ -88,6 +107,8 @@ CHANNEL = "engine/move/channel.h"
 COPY = "engine/move/strategies/copy_send.c"
 HEADER = "engine/include/zerohaul.h"
 WIRE = "engine/session/wire.c"
+FIGURES = "docs/figures.md"
+TABLE = "\n## More\n\n| | {} |\n|---|---|\n| copy | 2.5 |\n"
 
 # (check, file, what is done to it, what has to be found)
 CASES = (
@@ -152,6 +173,24 @@ CASES = (
     ("links", "docs/architecture.md", add("`tests/gone all`\n"), "there is no tests/gone"),
     ("pages", "man/sample.5", add(".Xy\n"), "unknown macro"),
     ("pages", "man/built/sample.1", put("@PART@\n"), "was not filled in"),
+    ("results", RUN + "trials.jsonl", put(""), "lacks 1 trials"),
+    ("results", RUN + "trials.jsonl", change('"round": 1', '"round": "1"'), "round: '1' is not of"),
+    ("results", RUN + "trials.jsonl", change("run-1", "run-2"), "is of run run-2"),
+    ("results", RUN + "trials.jsonl", add('{"run": '), "cannot be read"),
+    ("results", RUN + "trials.jsonl.gz", put("no gzip"), "cannot be read"),
+    ("results", RUN + "plan.json", change("false", "true"), "a clean commit"),
+    ("results", RUN + "machine.json", change('"0123abc"', "null"), "a clean commit"),
+    ("results", RUN + "summary.json", put("{}\n"), "'run' is a required property"),
+    ("results", RUN + "report.html", put("<title>run</title>\n"), "does not name its run"),
+    ("results", RUN + "gbench.json", put('{"context": {"host_name": "box"}}\n'), "names a host"),
+    ("results", RUN + "notes.txt", put("run-1\n"), "is no file of a run"),
+    ("results", "results/box/run-2/plan.json", put('{"run": "run-2"}\n'), "trials.jsonl:1: is missing"),
+    ("results", "results/box/notes.md", put("notes\n"), "lies beside the runs"),
+    ("results", FIGURES, change("run run-1", "run run-2"), "a table of measurements"),
+    ("results", FIGURES, add(TABLE.format("CPU s/GB")), "a table of measurements"),
+    ("results", FIGURES, add(TABLE.format("wall time, s")), "a table of measurements"),
+    ("results", "README.md", add("\nIt does 7.5 GB/s.\n"), "7.5 GB/s without run or commit"),
+    ("results", "results/README.md", add("\nIt costs 0.2 CPU s/GB.\n"), "0.2 CPU s/GB without"),
     ("examples", "README.md", change("zh_two()", "zh_three()"), "does not compile"),
     ("examples", "README.md", change("zh_one();", "int unused;"), "does not compile"),
     ("examples", "README.md", change("```c", "```"), "there is no example"),
@@ -166,6 +205,12 @@ INNOCENT = (
     ("tidy", COPY, add("/* " + "x" * 94 + " */\n"), None),
     ("words", "tests/run", add('x=$(mktemp -d "${TMPDIR:-/tm' + 'p}/x.XXXXXX")\n'), None),
     ("words", "README.md", add("results of wo" + "rk/ in $HOME/wo" + "rk/x\n"), None),
+    ("results", FIGURES, add(TABLE.format("GB/s") + "\nSeen at commit 0123abcdef.\n"), None),
+    ("results", FIGURES, add(TABLE.format("class")), None),
+    ("results", FIGURES, add("\n## Limits\n\nBelow 26 MB/s it waits.\n\n```\n7.5 GB/s\n```\n"), None),
+    ("results", RUN + "plots/a.svg", put("<svg>run-1</svg>\n"), None),
+    ("results", RUN + "gbench.json", put('{"context": {"host_name": ""}}\n'), None),
+    ("results", RUN + "canaries.jsonl", put('{"run": "run-1"}\n'), None),
     ("links", "README.md", add("```\n[gone](gone.md)\n```\n[web](https://example.org/x)\n"), None),
 )
 

@@ -603,8 +603,7 @@ static const struct head malformed[] = {
 	{ .type = FRAME_FILE, .length = 289, .id = 1 },
 	{ .type = FRAME_FILE, .length = UINT32_MAX, .id = 1 },
 	{ .type = FRAME_FILE, .length = 34, .id = 0 },
-	{ .type = FRAME_FILE, .length = 34, .id = 1, .flags = 2 }, /* sparse */
-	{ .type = FRAME_FILE, .length = 34, .id = 1, .flags = 4 }, /* eager */
+	{ .type = FRAME_FILE, .length = 34, .id = 1, .flags = 4 },
 	{ .type = FRAME_FILE, .length = 34, .id = 1, .offset = 1 },
 	{ .type = FRAME_DATA, .length = 0, .id = 1 },
 	{ .type = FRAME_DATA, .length = LIMIT_DATA_BYTES + 1, .id = 1 },
@@ -625,7 +624,30 @@ static const struct head malformed[] = {
 	{ .type = FRAME_ERR, .length = 65536 },
 	{ .type = FRAME_BYE, .length = 1023 },
 	{ .type = FRAME_BYE, .length = 1024, .id = 1 },
-	{ .type = FRAME_PACK, .length = 4194305 },
+	{ .type = FRAME_ERR, .length = 284, .flags = 1, .id = 0 },
+	{ .type = FRAME_DIR, .length = 33, .id = 1 },
+	{ .type = FRAME_DIR, .length = 289, .id = 1 },
+	{ .type = FRAME_DIR, .length = 34, .id = 0 },
+	{ .type = FRAME_DIR, .length = 34, .id = 1, .flags = 1 },
+	{ .type = FRAME_LEAVE, .length = 15, .id = 1 },
+	{ .type = FRAME_LEAVE, .length = 17, .id = 1 },
+	{ .type = FRAME_LEAVE, .length = 16, .id = 0 },
+	{ .type = FRAME_ACK, .length = 16, .id = 1, .flags = 2 },
+	{ .type = FRAME_MAP, .length = 15, .id = 1 },
+	{ .type = FRAME_MAP, .length = 65552, .id = 1 },
+	{ .type = FRAME_LEAF, .length = 15, .id = 1 },
+	{ .type = FRAME_LEAF, .length = 65552, .id = 1 },
+	{ .type = FRAME_PACK, .length = 32, .id = 1 },
+	{ .type = FRAME_PACK, .length = 65537, .id = 1 },
+	{ .type = FRAME_PACK, .length = UINT32_MAX, .id = 1 },
+	{ .type = FRAME_PACK, .length = 33, .id = 0 },
+	{ .type = FRAME_PACK, .length = 33, .id = 1, .flags = 2 },
+	{ .type = FRAME_ATTR, .length = 11, .id = 1 },
+	{ .type = FRAME_ATTR, .length = 65537, .id = 1 },
+	{ .type = FRAME_ATTR, .length = 12, .id = 0 },
+	{ .type = FRAME_RULE, .length = 0 },
+	{ .type = FRAME_RULE, .length = 4097 },
+	{ .type = FRAME_RULE, .length = 1, .id = 1 },
 };
 
 static void a_malformed_head_ends_the_session_before_its_payload(void **state)
@@ -695,6 +717,7 @@ static void go_to(const struct host *host, enum hello_intent intent, enum sessio
 		host_open_pull(host, "served", &control);
 }
 
+/* What peer_put_least sends of the frames of trees is out of place in any state. */
 static void in_each_state_only_the_frames_of_the_table_are_taken(void **state)
 {
 #define F(type) (1u << FRAME_##type)
@@ -708,10 +731,11 @@ static void in_each_state_only_the_frames_of_the_table_are_taken(void **state)
 		{ HELLO_PUSH, IN_PLACING, F(WANT) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 		{ HELLO_PULL, IN_PLACING,
 			F(WANT) | F(CREDIT) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
-		{ HELLO_PUSH, IN_OPEN, F(FILE) | F(END) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
+		{ HELLO_PUSH, IN_OPEN,
+			F(FILE) | F(END) | F(LOST) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 		{ HELLO_PULL, IN_OPEN,
-			F(NEED) | F(NAK) | F(ACK) | F(CREDIT) | F(ERR) | F(PING) | F(PONG) |
-				F(BYE) },
+			F(NEED) | F(NAK) | F(ACK) | F(CREDIT) | F(GOT) | F(ERR) | F(PING) |
+				F(PONG) | F(BYE) },
 	};
 	struct host host;
 
@@ -814,7 +838,8 @@ static void field_by_field_a_setup_has_to_be_right(void **state)
 		uint8_t value;
 	} rows[] = { { 0, 1 }, { 0, 2 }, { 1, 2 }, { 2, 3 }, { 3, 3 }, { 4, 2 }, { 7, 1 }, { 8, 0 },
 		{ 8, 65 }, { 11, 1 }, { 15, 0x80 }, { 19, 0x80 }, { 23, 0x80 }, { 27, 0x80 },
-		{ 28, 3 }, { 31, 1 }, { 40, 0x1b }, { 55, 'x' }, { 56, 0x80 }, { 79, 'x' } };
+		{ 28, 3 }, { 29, 3 }, { 30, 16 }, { 31, 1 }, { 40, 0x1b }, { 55, 'x' },
+		{ 56, 0x80 }, { 79, 'x' } };
 	struct wire_setup setup = { .streams = 1 };
 	uint8_t bytes[WIRE_SETUP_BYTES];
 	struct host host;
@@ -1434,6 +1459,380 @@ static void a_leaf_that_is_right_at_last_counts(void **state)
 	end_well(&host, 0);
 }
 
+/* ------------------------------ trees -------------------------------------------------- */
+
+enum { TREE_TOLD = TREE_RECURSIVE | TREE_LINKS };
+
+/* Up to OPEN, with what a tree needs. */
+static void open_tree(const struct host *host, uint8_t tree)
+{
+	struct wire_setup setup = {
+		.direction = ZH_PUSH, .durability = ZH_DURABLE_NONE, .streams = 4, .tree = tree
+	};
+
+	host_connect(host, HELLO_PUSH, &control);
+	assert_true(peer_put_setup(&control, &setup));
+	assert_true(peer_put_want(&control, 1, "", WANT_LAST));
+	assert_int_equal(peer_get(&control, PEER_WAIT_MS), 0);
+	assert_int_equal(control.frame.type, FRAME_PLACE);
+	assert_int_equal(host_attach(host, &control, HELLO_PUSH, 0, &data), 0);
+}
+
+static void put_dir(uint64_t id, uint64_t parent, const char *name)
+{
+	struct wire_file dir = { .parent = parent, .mtime_s = 1, .mode = 0755 };
+	uint8_t bytes[WIRE_FILE_BYTES_MAX];
+	int length;
+
+	dir.name_length = (uint8_t)snprintf(dir.name, sizeof(dir.name), "%s", name);
+	length = wire_build_dir(&dir, bytes, sizeof(bytes));
+	assert_true(length > 0);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_DIR, .length = (uint32_t)length, .id = id }, bytes,
+		(size_t)length));
+}
+
+static void put_leave(uint64_t id)
+{
+	struct wire_leave leave = { .mtime_s = 1, .mode = 0755 };
+	uint8_t bytes[WIRE_LEAVE_BYTES];
+	int length = wire_build_leave(&leave, bytes, sizeof(bytes));
+
+	assert_true(length > 0);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_LEAVE, .length = (uint32_t)length, .id = id }, bytes,
+		(size_t)length));
+}
+
+/* PACK with two members of 100 and 50 bytes; the name of the second is given. */
+static void put_pack(uint64_t id, uint32_t parent, const char *name, enum wire_member_kind kind)
+{
+	struct wire_member member = {
+		.parent = parent, .size = 100, .mtime_s = 1, .mode = 0644, .name_length = 5
+	};
+	uint8_t bytes[1024];
+	int first, second;
+
+	memcpy(member.name, "first", 6);
+	first = wire_build_member(&member, bytes, sizeof(bytes));
+	assert_true(first > 0);
+	memcpy(member.name, "other", 6);
+	member.kind = (uint8_t)kind;
+	member.size = 50;
+	second = wire_build_member(&member, bytes + first, sizeof(bytes) - (size_t)first);
+	assert_true(second > 0);
+	/* over "other", so that anything can be said */
+	bytes[first + 31] = (uint8_t)strlen(name);
+	memcpy(bytes + first + 32, name, strlen(name));
+	second = 32 + (int)strlen(name);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_PACK, .length = (uint32_t)(first + second), .id = id },
+		bytes, (size_t)(first + second)));
+}
+
+static void put_extent(enum frame_type type, uint64_t id, uint64_t offset, uint64_t length)
+{
+	uint8_t bytes[16];
+
+	put_le64(bytes, offset);
+	put_le64(bytes + 8, length);
+	assert_true(peer_put(&control,
+		(struct head){ .type = (uint8_t)type, .length = sizeof(bytes), .id = id }, bytes,
+		sizeof(bytes)));
+}
+
+static void put_member_err(uint64_t id, uint64_t member)
+{
+	struct wire_err err = { .outcome = ZH_SRC_IO, .stage = "test", .text = "test" };
+	uint8_t bytes[WIRE_ERR_BYTES];
+	int length = wire_build_err(&err, bytes, sizeof(bytes));
+
+	assert_true(peer_put(&control,
+		(struct head){
+			.type = FRAME_ERR, .length = (uint32_t)length, .id = id, .offset = member },
+		bytes, (size_t)length));
+}
+
+static void put_pack_data(uint64_t id, uint32_t length)
+{
+	assert_true(peer_put_data(&data, id, 0, length, 5));
+	assert_true(peer_put_sum(&data, id, 0, length, length, 5));
+}
+
+/* Of which the server takes as much as it wants: it may be gone before the last byte. */
+static void try_data(uint64_t id, uint64_t offset, uint32_t length)
+{
+	if (peer_put_data(&data, id, offset, length, 5))
+		(void)peer_put_sum(&data, id, offset, length, offset + length, 5);
+}
+
+static void put_pack_end(uint64_t id, uint64_t size)
+{
+	struct digest root = content_root(size, 5);
+	const struct wire_file pack = { .size = size };
+
+	assert_true(peer_put_end(&control, id, &pack, &root));
+}
+
+static void dir_in_unknown(void)
+{
+	put_dir(1, 7, "d");
+}
+
+static void dir_twice(void)
+{
+	put_dir(1, 0, "d");
+	put_dir(1, 0, "e");
+}
+
+static void dir_backwards(void)
+{
+	put_dir(2, 0, "d");
+	put_dir(1, 0, "e");
+}
+
+static void dir_in_itself(void)
+{
+	put_dir(1, 1, "d");
+}
+
+static void leave_of_unknown(void)
+{
+	put_dir(1, 0, "d");
+	put_leave(2);
+}
+
+static void member_in_unknown(void)
+{
+	put_pack(1, 7, "other", MEMBER_FILE);
+}
+
+static void file_in_unknown(void)
+{
+	struct wire_file file = small_file;
+
+	file.parent = 7;
+	assert_true(peer_put_file(&control, 1, &file, 0));
+}
+
+static void member_that_leads_out(void)
+{
+	put_pack(1, 0, "..", MEMBER_FILE);
+}
+
+static void member_with_a_slash(void)
+{
+	put_pack(1, 0, "../x", MEMBER_FILE);
+}
+
+static void pack_twice(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	put_pack(1, 0, "more", MEMBER_FILE);
+}
+
+static void pack_data_too_long(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	try_data(1, 0, 151);
+}
+
+static void pack_data_too_short(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	try_data(1, 0, 149);
+}
+
+static void err_beyond_the_pack(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	put_member_err(1, 3);
+}
+
+static void leaf_not_asked_for(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, 0));
+	assert_true(peer_put_least(&control, FRAME_LEAF, 1));
+}
+
+static void leaf_of_a_pack_not_asked_for(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	assert_true(peer_put_least(&control, FRAME_LEAF, 1));
+}
+
+static void map_without_sparse(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, 0));
+	put_extent(FRAME_MAP, 1, 0, 5);
+}
+
+static void map_twice(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, FILE_SPARSE));
+	put_extent(FRAME_MAP, 1, 0, 5);
+	put_extent(FRAME_MAP, 1, 0, 5);
+}
+
+static void map_beyond_the_size(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, FILE_SPARSE));
+	put_extent(FRAME_MAP, 1, 0, large_file.size + 1);
+}
+
+static void map_of_a_pack(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	put_extent(FRAME_MAP, 1, 0, 5);
+}
+
+static void data_of_a_hole(void)
+{
+	assert_true(peer_put_file(&control, 1, &large_file, FILE_SPARSE));
+	put_extent(FRAME_MAP, 1, 0, 5);
+	expect(&control, FRAME_NEED, 1);
+	try_data(1, LEAF, LEAF);
+}
+
+static void what_a_tree_may_not_say_ends_the_session(void **state)
+{
+	static void (*const attack[])(void) = { dir_in_unknown, dir_twice, dir_backwards,
+		dir_in_itself, leave_of_unknown, member_in_unknown, file_in_unknown,
+		member_that_leads_out, member_with_a_slash, pack_twice, pack_data_too_long,
+		pack_data_too_short, err_beyond_the_pack, leaf_not_asked_for,
+		leaf_of_a_pack_not_asked_for, map_without_sparse, map_twice, map_beyond_the_size,
+		map_of_a_pack, data_of_a_hole };
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	for (size_t i = 0; i < ARRAY_LEN(attack); i++) {
+		print_message("# attack %zu\n", i);
+		open_tree(&host, TREE_TOLD);
+		attack[i]();
+		ends_with(&control, ZH_PROTO);
+		peer_close(&data);
+		(void)unlinkat(host.arena->root, "d", AT_REMOVEDIR);
+	}
+	end_well(&host, 0);
+}
+
+static void what_was_not_agreed_on_is_not_taken(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, 0);
+	put_dir(1, 0, "d");
+	ends_with(&control, ZH_PROTO);
+	peer_close(&data);
+	open_tree(&host, TREE_RECURSIVE);
+	put_pack(1, 0, "other", MEMBER_LINK);
+	ends_with(&control, ZH_PROTO);
+	end_well(&host, 0);
+}
+
+static void a_pack_by_the_rules_is_taken(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	put_pack(1, 1, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	put_pack_data(1, 150);
+	put_pack_end(1, 150);
+	expect(&control, FRAME_ACK, 1);
+	put_leave(1);
+	wait_until_read(&control);
+	peer_close(&data);
+	say_goodbye(&control);
+	assert_int_equal(faccessat(host.arena->root, "d/other", F_OK, 0), 0);
+	end_well(&host, 1);
+}
+
+static void a_member_that_was_given_up_is_not_made(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	put_pack(1, 1, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	put_pack_data(1, 150);
+	usleep(100000); /* the bytes are there first */
+	put_member_err(1, 2);
+	put_pack_end(1, 150);
+	expect(&control, FRAME_ACK, 1);
+	peer_close(&data);
+	say_goodbye(&control);
+	assert_int_equal(faccessat(host.arena->root, "d/first", F_OK, 0), 0);
+	assert_int_not_equal(faccessat(host.arena->root, "d/other", F_OK, 0), 0);
+	end_well(&host, 1);
+}
+
+static void a_pack_whose_data_never_comes_leaves_nothing(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_pack(1, 0, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	put_pack_end(1, 150);
+	wait_until_read(&control);
+	end_well(&host, 0);
+}
+
+enum { FLOOD = 100000, FLOOD_STEP = 500, PEAK_KIB = 96 * 1024 };
+
+static void directories_without_end_reach_a_limit(void **state)
+{
+	char name[32];
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	for (uint64_t id = 2; id < FLOOD; id++) {
+		(void)snprintf(name, sizeof(name), "%llu", (unsigned long long)id);
+		put_dir(id, 1, name);
+		if (id % FLOOD_STEP == 0)
+			wait_until_read(&control);
+	}
+	put_dir(FLOOD, 0, "last");
+	do {
+		assert_int_equal(peer_get_news(&control, PEER_WAIT_MS), 0);
+	} while (control.frame.id != FLOOD);
+	assert_int_equal(control.frame.type, FRAME_ERR);
+	struct wire_err err;
+	assert_int_equal(wire_parse_err(control.payload, control.frame.length, &err), 0);
+	assert_int_equal(err.outcome, ZH_LIMIT);
+	if (is_bare())
+		assert_in_range(process_peak_kib(host_session_pid(&host)), 1, PEAK_KIB);
+	end_well(&host, 1);
+}
+
+static void a_flood_of_leaves_is_forgotten(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	for (size_t i = 0; i < FLOOD; i++)
+		put_leave(1);
+	wait_until_read(&control);
+	if (is_bare())
+		assert_in_range(process_peak_kib(host_session_pid(&host)), 1, PEAK_KIB);
+	peer_close(&data);
+	say_goodbye(&control);
+	end_well(&host, 1);
+}
+
 /* ------------------------------ END and BYE -------------------------------------------- */
 
 static void an_end_that_does_not_fit_its_file_ends_the_session(void **state)
@@ -1567,6 +1966,23 @@ static void a_data_connection_left_open_after_bye_is_not_waited_for_for_ever(voi
 	end_well(&host, 0);
 }
 
+/* The server gives a session up for its data connections, though its client lives. */
+static void ends_for_its_data(uint64_t start)
+{
+	for (;;) {
+		int r = peer_get(&control, (int)LIMIT_REOPEN_MS + 5000);
+		assert_int_equal(r, 0);
+		if (control.frame.type == FRAME_ERR)
+			break;
+		assert_true(peer_put_least(&control, FRAME_PING, 1));
+		(void)poll(NULL, 0, 50);
+	}
+	assert_int_equal(control.frame.id, 0);
+	assert_int_equal(get_le16(control.payload), ZH_NET);
+	assert_in_range(now_ms() - start, LIMIT_REOPEN_MS - 1000, LIMIT_REOPEN_MS + 3000);
+	peer_close(&control);
+}
+
 /* Cut between two frames, where the stream is in step and nobody sends. */
 static void a_data_connection_that_is_gone_does_not_leave_a_session_hanging(void **state)
 {
@@ -1580,17 +1996,62 @@ static void a_data_connection_that_is_gone_does_not_leave_a_session_hanging(void
 	assert_true(peer_put_end(&control, 1, &large_file, &root));
 	peer_close(&data);
 	start = now_ms();
-	for (;;) { /* a live client all the while */
-		int r = peer_get(&control, 25000);
-		assert_int_equal(r, 0);
-		if (control.frame.type == FRAME_ERR)
-			break;
-		assert_true(peer_put_least(&control, FRAME_PING, 1));
-		(void)poll(NULL, 0, 50);
-	}
-	assert_int_equal(control.frame.id, 0);
-	assert_int_equal(get_le16(control.payload), ZH_NET);
-	assert_true(now_ms() - start < 2 * LIMIT_PING_MS + 2000);
+	expect(&control, FRAME_GOT, 0);
+	assert_int_equal(control.frame.flags, GOT_LAST);
+	assert_int_equal(control.frame.offset, 1);
+	ends_for_its_data(start);
+	end_well(&host, 0);
+}
+
+/* In the middle of a frame: its leaves are lacking again, and come by the next connection. */
+static void a_data_connection_is_replaced_when_both_sides_know(void **state)
+{
+	struct digest root = content_root(large_file.size, 5);
+	struct peer early;
+	struct host host;
+
+	begin(&host, state, 0);
+	begin_push(&host, &large_file);
+	send_leaf(&data, 1, 0, large_file.size);
+	assert_true(peer_put_data(&data, 1, LEAF_BYTES, LEAF_BYTES, 5)); /* without its SUM */
+	assert_true(peer_put_end(&control, 1, &large_file, &root));
+	peer_close(&data);
+	expect(&control, FRAME_GOT, 0);
+	assert_int_equal(control.frame.flags, GOT_LAST);
+	assert_int_equal(control.frame.offset, 1);
+	assert_int_equal(host_attach(&host, &control, HELLO_PUSH, 0, &early), PEER_CLOSED);
+	peer_close(&early);
+	assert_true(peer_put(&control, (struct head){ .type = FRAME_LOST }, NULL, 0));
+	assert_true(peer_put_least(&control, FRAME_PING, 1)); /* LOST has been read before */
+	do
+		assert_int_equal(peer_get(&control, PEER_WAIT_MS), 0);
+	while (control.frame.type != FRAME_PONG);
+	assert_int_equal(host_attach(&host, &control, HELLO_PUSH, 0, &data), 0);
+	for (uint64_t leaf = 1; leaf < leaf_count(large_file.size); leaf++)
+		send_leaf(&data, 1, leaf, large_file.size);
+	expect(&control, FRAME_ACK, 1);
+	peer_close(&data);
+	say_goodbye(&control);
+	end_well(&host, 1);
+}
+
+static void the_end_of_a_data_connection_is_answered_once(void **state)
+{
+	struct host host;
+
+	begin(&host, state, 0);
+	begin_push(&host, &large_file);
+	assert_true(peer_put(&control, (struct head){ .type = FRAME_LOST }, NULL, 0));
+	assert_true(peer_wait_closed(&data, PEER_WAIT_MS) >= 0);
+	expect(&control, FRAME_GOT, 0);
+	assert_int_equal(control.frame.flags, GOT_LAST);
+	assert_true(peer_put_least(&control, FRAME_PING, 1));
+	assert_int_equal(peer_get(&control, PEER_WAIT_MS), 0);
+	assert_int_equal(control.frame.type, FRAME_PONG);
+	peer_close(&data);
+	/* and of one that cannot be */
+	assert_true(peer_put(&control, (struct head){ .type = FRAME_LOST, .id = 64 }, NULL, 0));
+	ends_with(&control, ZH_PROTO);
 	end_well(&host, 0);
 }
 
@@ -1873,10 +2334,79 @@ static void a_receiver_that_goes_away_does_not_leave_a_sender_hanging(void **sta
 	begin_pull(&host);
 	put_need(1, &all, 1);
 	assert_int_equal(take_piece(), 0);
+	expect(&control, FRAME_END, 1);
 	peer_close(&data); /* while the control connection lives and nothing is left to send */
 	start = now_ms();
-	ends_with(&control, ZH_NET);
-	assert_true(now_ms() - start < 6000);
+	expect(&control, FRAME_LOST, 0);
+	ends_for_its_data(start);
+	end_well(&host, 1);
+}
+
+static void put_got(uint64_t index, uint64_t frames, uint8_t flags)
+{
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_GOT, .flags = flags, .id = index, .offset = frames },
+		NULL, 0));
+}
+
+static void what_a_lost_data_connection_carried_is_sent_again(void **state)
+{
+	struct digest root = content_root(large_file.size, 5);
+	struct zh_extent all = { 0, large_file.size };
+	struct host host;
+
+	begin(&host, state, 0);
+	random_file(host.arena->root, "served", large_file.size, 5);
+	begin_pull(&host);
+	put_need(1, &all, 1);
+	assert_int_equal(take_piece(), 0);
+	expect(&control, FRAME_END, 1);
+	for (unsigned again = 0; again < 2; again++) {
+		put_got(0, 0, GOT_LAST); /* the piece has not come */
+		expect(&control, FRAME_LOST, 0);
+		peer_close(&data);
+		assert_int_equal(host_attach(&host, &control, HELLO_PULL, 0, &data), 0);
+		assert_int_equal(take_piece(), 0);
+	}
+	put_got(0, 1, 0); /* and now it has: nothing is left to be sent again */
+	put_got(0, 1, GOT_LAST);
+	expect(&control, FRAME_LOST, 0);
+	peer_close(&data);
+	assert_int_equal(host_attach(&host, &control, HELLO_PULL, 0, &data), 0);
+	put_ack(1, &root, 0);
+	assert_true(peer_wait_closed(&data, PEER_WAIT_MS) >= 0);
+	expect(&control, FRAME_BYE, 0);
+	assert_true(peer_put_bye(&control));
+	peer_close(&control);
+	peer_close(&data);
+	end_well(&host, 1);
+}
+
+static void more_than_was_sent_cannot_have_come(void **state)
+{
+	static const struct {
+		uint64_t index, frames;
+	} rows[] = { { 0, 2 }, { 0, UINT64_MAX }, { 1, 1 }, { 64, 0 }, { UINT64_MAX, 0 } };
+	struct zh_extent all = { 0, large_file.size };
+	struct host host;
+
+	begin(&host, state, 0);
+	random_file(host.arena->root, "served", large_file.size, 5);
+	for (size_t i = 0; i < 2 * ARRAY_LEN(rows); i++) {
+		begin_pull(&host);
+		put_need(1, &all, 1);
+		assert_int_equal(take_piece(), 0);
+		put_got(rows[i / 2].index, rows[i / 2].frames, i % 2 ? GOT_LAST : 0);
+		ends_with(&control, ZH_PROTO);
+		peer_close(&data);
+	}
+	begin_pull(&host);
+	put_need(1, &all, 1);
+	assert_int_equal(take_piece(), 0);
+	put_got(0, 1, 0);
+	put_got(0, 0, 0); /* it went back */
+	ends_with(&control, ZH_PROTO);
+	peer_close(&data);
 	end_well(&host, 1);
 }
 
@@ -1972,14 +2502,25 @@ int main(void)
 		ARENA_TEST(a_bye_before_the_files_are_settled_is_an_error),
 		ARENA_TEST(a_data_connection_left_open_after_bye_is_not_waited_for_for_ever),
 		ARENA_TEST(a_data_connection_that_is_gone_does_not_leave_a_session_hanging),
+		ARENA_TEST(a_data_connection_is_replaced_when_both_sides_know),
+		ARENA_TEST(the_end_of_a_data_connection_is_answered_once),
 		ARENA_TEST(whoever_vanishes_leaves_nothing_behind),
 		ARENA_TEST(an_acknowledged_file_stays_when_the_client_vanishes),
+		ARENA_TEST(what_a_tree_may_not_say_ends_the_session),
+		ARENA_TEST(what_was_not_agreed_on_is_not_taken),
+		ARENA_TEST(a_pack_by_the_rules_is_taken),
+		ARENA_TEST(a_member_that_was_given_up_is_not_made),
+		ARENA_TEST(a_pack_whose_data_never_comes_leaves_nothing),
+		ARENA_TEST(directories_without_end_reach_a_limit),
+		ARENA_TEST(a_flood_of_leaves_is_forgotten),
 		ARENA_TEST(a_text_of_the_peer_is_logged_printable),
 		ARENA_TEST(a_receiver_cannot_ask_for_what_is_not_there),
 		ARENA_TEST(a_leaf_is_sent_again_three_times_and_no_more),
 		ARENA_TEST(a_nak_for_what_was_not_sent_ends_the_session),
 		ARENA_TEST(an_ack_is_taken_after_end_with_the_same_root_only),
 		ARENA_TEST(a_receiver_that_goes_away_does_not_leave_a_sender_hanging),
+		ARENA_TEST(what_a_lost_data_connection_carried_is_sent_again),
+		ARENA_TEST(more_than_was_sent_cannot_have_come),
 		ARENA_TEST(a_file_may_be_given_up_while_its_end_is_sent),
 	};
 

@@ -28,6 +28,7 @@
 static const uint8_t session_id[SESSION_ID_BYTES] = { 4, 8, 15, 16, 23, 42 };
 static struct peer control, data; /* large */
 static struct auth_key key;
+static unsigned client_flags; /* ZH_RECURSIVE and so on, of the next client */
 
 /* ------------------------------ the client --------------------------------------------- */
 
@@ -62,7 +63,7 @@ static _Noreturn void run_client(const struct arena *arena, uint16_t port,
 	options.durability = durability;
 	options.host = "127.0.0.1";
 	options.port = port;
-	options.flags = ZH_INSECURE;
+	options.flags = ZH_INSECURE | client_flags;
 	options.destination = direction == ZH_PUSH ? "/" : into;
 	if (zh_transfer_new(&options, &transfer) == 0 &&
 		zh_transfer_add(transfer, direction == ZH_PUSH ? source : "/there/source") == 0) {
@@ -124,9 +125,10 @@ static struct result end_within(struct arena *arena, struct victim *victim, int 
 	return result;
 }
 
-static void fails_with(struct arena *arena, struct victim *victim, enum zh_outcome outcome)
+static void fails_within(
+	struct arena *arena, struct victim *victim, enum zh_outcome outcome, int wait_ms)
 {
-	struct result result = end_within(arena, victim, SOON_MS);
+	struct result result = end_within(arena, victim, wait_ms);
 
 	if (result.outcome != (int)outcome)
 		print_message("# %s: %s: %s\n", zh_outcome_name(result.outcome), result.error.stage,
@@ -134,6 +136,11 @@ static void fails_with(struct arena *arena, struct victim *victim, enum zh_outco
 	assert_int_equal(result.outcome, outcome);
 	assert_int_equal(result.files_done, 0);
 	assert_int_equal(entry_count(arena->root, "."), 0);
+}
+
+static void fails_with(struct arena *arena, struct victim *victim, enum zh_outcome outcome)
+{
+	fails_within(arena, victim, outcome, SOON_MS);
 }
 
 /* ------------------------------ as far as the rules go --------------------------------- */
@@ -432,9 +439,9 @@ static void in_each_state_only_the_frames_of_the_table_are_taken(void **state)
 		{ ZH_PUSH, false, F(PLACE) | F(CREDIT) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 		{ ZH_PULL, false, F(PLACE) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 		{ ZH_PUSH, true,
-			F(NEED) | F(NAK) | F(ACK) | F(CREDIT) | F(ERR) | F(PING) | F(PONG) |
-				F(BYE) },
-		{ ZH_PULL, true, F(FILE) | F(END) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
+			F(NEED) | F(NAK) | F(ACK) | F(CREDIT) | F(GOT) | F(ERR) | F(PING) |
+				F(PONG) | F(BYE) },
+		{ ZH_PULL, true, F(FILE) | F(END) | F(LOST) | F(ERR) | F(PING) | F(PONG) | F(BYE) },
 	};
 	struct arena *arena = arena_of(state);
 
@@ -717,7 +724,8 @@ static void a_data_connection_that_is_gone_ends_the_session(void **state)
 	struct victim victim = push_to_end(arena);
 
 	peer_close(&data); /* all was sent, and nobody will ever acknowledge it */
-	fails_with(arena, &victim, ZH_NET);
+	take(&control, FRAME_LOST);
+	fails_within(arena, &victim, ZH_NET, (int)LIMIT_REOPEN_MS + SOON_MS);
 }
 
 /* ------------------------------ to a receiver ------------------------------------------ */
@@ -951,6 +959,134 @@ static void silence_ends_at_its_deadline(void **state)
 	assert_int_equal(left, 0);
 }
 
+/* ------------------------------ trees -------------------------------------------------- */
+
+static void put_dir(uint64_t id, uint64_t parent, const char *name)
+{
+	struct wire_file dir = { .parent = parent, .mtime_s = 1, .mode = 0755 };
+	uint8_t bytes[WIRE_FILE_BYTES_MAX];
+	int length;
+
+	dir.name_length = (uint8_t)snprintf(dir.name, sizeof(dir.name), "%s", name);
+	length = wire_build_dir(&dir, bytes, sizeof(bytes));
+	assert_true(length > 0);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_DIR, .length = (uint32_t)length, .id = id }, bytes,
+		(size_t)length));
+}
+
+static void put_link(uint64_t id)
+{
+	struct wire_member link = {
+		.size = 4, .mtime_s = 1, .kind = MEMBER_LINK, .name_length = 6, .name = "source"
+	};
+	uint8_t bytes[64];
+	int length = wire_build_member(&link, bytes, sizeof(bytes));
+
+	assert_true(length > 0);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_PACK, .length = (uint32_t)length, .id = id }, bytes,
+		(size_t)length));
+}
+
+static void a_link_or_a_directory_that_was_not_asked_for_is_not_made(void **state)
+{
+	struct victim victim = pull(arena_of(state));
+
+	put_link(1);
+	fails_with(arena_of(state), &victim, ZH_PROTO);
+	victim = pull(arena_of(state));
+	put_dir(1, 0, "source");
+	fails_with(arena_of(state), &victim, ZH_PROTO);
+	client_flags = ZH_RECURSIVE;
+	victim = pull(arena_of(state));
+	put_link(1);
+	fails_with(arena_of(state), &victim, ZH_PROTO);
+	client_flags = 0;
+}
+
+static void dir_is_refused(const char *name)
+{
+	struct wire_err err;
+
+	print_message("# %s\n", name);
+	take(&control, FRAME_ERR);
+	assert_int_equal(control.frame.flags, ERR_DIRECTORY);
+	assert_int_equal(wire_parse_err(control.payload, control.frame.length, &err), 0);
+	if (err.outcome != ZH_UNSAFE_NAME)
+		print_message("# %s: %s\n", name, err.text);
+	assert_int_equal(err.outcome, ZH_UNSAFE_NAME);
+}
+
+static void of_directories_too_only_those_asked_for_are_made(void **state)
+{
+	static const char *const wrong[] = { "other", ".zerohaul-staging", "source" };
+	struct arena *arena = arena_of(state);
+	struct victim victim;
+
+	client_flags = ZH_RECURSIVE;
+	victim = pull(arena);
+	client_flags = 0;
+	put_dir(1, 0, "source");
+	for (size_t i = 0; i < ARRAY_LEN(wrong); i++) { /* the last one for the second time */
+		put_dir(2 + i, 0, wrong[i]);
+		dir_is_refused(wrong[i]);
+	}
+	put_dir(5, 1, "other"); /* in it anything may be */
+	assert_true(peer_put_least(&control, FRAME_PING, 9));
+	do /* until what came before it has been done */
+		assert_int_equal(peer_get(&control, PEER_WAIT_MS), 0);
+	while (control.frame.type != FRAME_PONG);
+	peer_close(&control);
+	(void)end_within(arena, &victim, SOON_MS);
+	assert_int_equal(faccessat(arena->root, "source/other", F_OK, 0), 0);
+	assert_int_equal(entry_count(arena->root, "."), 1);
+}
+
+static void put_need(uint8_t flags, uint64_t offset, uint64_t length)
+{
+	uint8_t bytes[16];
+	uint32_t count = length > 0 ? sizeof(bytes) : 0;
+
+	put_le64(bytes, offset);
+	put_le64(bytes + 8, length);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_NEED, .flags = flags, .length = count, .id = 1 },
+		bytes, count));
+}
+
+static void a_need_that_trusts_or_proves_by_no_rule_ends_the_session(void **state)
+{
+	static const struct {
+		uint8_t flags;
+		uint64_t offset, length;
+	} rows[] = {
+		{ NEED_TRUSTED, 0, 0 }, /* nobody has asked for that */
+		{ NEED_TRUSTED, 0, LEAF },
+		{ NEED_PROVE, 0, 0 }, /* of nothing */
+		{ NEED_PROVE, 0, FILE_SIZE + 1 },
+		{ NEED_PROVE, 4 * LEAF, LEAF },
+		{ NEED_PROVE, 1, LEAF },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct victim victim = push(arena_of(state));
+		print_message("# row %zu\n", i);
+		put_need(rows[i].flags, rows[i].offset, rows[i].length);
+		fails_with(arena_of(state), &victim, ZH_PROTO);
+	}
+}
+
+static void a_second_proof_is_not_given(void **state)
+{
+	struct victim victim = push(arena_of(state));
+
+	put_need(NEED_PROVE, 0, FILE_SIZE);
+	take(&control, FRAME_LEAF);
+	put_need(NEED_PROVE, 0, FILE_SIZE);
+	fails_with(arena_of(state), &victim, ZH_PROTO);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -984,6 +1120,10 @@ int main(void)
 		ARENA_TEST(a_wrong_root_leaves_the_old_file_alone),
 		ARENA_TEST(wherever_the_server_goes_away_it_is_no_success),
 		ARENA_TEST(a_file_that_was_acknowledged_counts_even_so),
+		ARENA_TEST(a_link_or_a_directory_that_was_not_asked_for_is_not_made),
+		ARENA_TEST(of_directories_too_only_those_asked_for_are_made),
+		ARENA_TEST(a_need_that_trusts_or_proves_by_no_rule_ends_the_session),
+		ARENA_TEST(a_second_proof_is_not_given),
 		ARENA_TEST(silence_ends_at_its_deadline),
 	};
 

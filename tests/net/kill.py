@@ -27,8 +27,7 @@ def partials(scene, directory):
     """How many unfinished files there are; nothing else may be left."""
     staging = os.path.join(directory, STAGING)
     names = os.listdir(staging) if os.path.isdir(staging) else []
-    for name in names:
-        check(name.endswith(".part"), f"{name} in staging")
+    scene.only_partials(directory)
     check(set(scene.names(directory)) <= {"f", "old", "target"}, f"names: {scene.names(directory)}")
     return len(names)
 

@@ -378,15 +378,18 @@ struct head peer_least(enum frame_type type, uint64_t id)
 		[FRAME_NEED] = 16,
 		[FRAME_LEAF] = 16,
 		[FRAME_DATA] = 1,
-		[FRAME_PACK] = 1,
+		[FRAME_PACK] = 33,
 		[FRAME_SUM] = 16,
 		[FRAME_NAK] = 20,
 		[FRAME_END] = 40,
 		[FRAME_ACK] = 16,
 		[FRAME_ERR] = 284,
 		[FRAME_BYE] = 1024,
+		[FRAME_LEAVE] = 16,
+		[FRAME_ATTR] = 12,
+		[FRAME_RULE] = 1,
 	};
-	bool no_id = type == FRAME_SETUP || type == FRAME_PACK || type == FRAME_BYE;
+	bool no_id = type == FRAME_SETUP || type == FRAME_BYE || type == FRAME_RULE;
 
 	return (struct head){ .type = (uint8_t)type, .length = length[type], .id = no_id ? 0 : id };
 }
@@ -395,7 +398,7 @@ bool peer_put_least(struct peer *peer, enum frame_type type, uint64_t id)
 {
 	static const uint8_t zeros[1024];
 	struct head head = peer_least(type, id);
-	bool raw = type == FRAME_DATA || type == FRAME_PACK;
+	bool raw = type == FRAME_DATA;
 
 	return peer_put(peer, head, zeros, raw ? 0 : head.length) &&
 	       (!raw || peer_write(peer, zeros, head.length));

@@ -99,15 +99,19 @@ class Done:
 
 
 class Scene:
-    """A directory with root/ (the server's), local/ (the client's) and a canary."""
+    """A directory with root/ (the server's), local/ (the client's) and a canary. user: whose they and
+    the processes are, when not ours."""
 
-    def __init__(self, *serve_options, root=None):
+    def __init__(self, *serve_options, root=None, user=None):
         self.base = tempfile.mkdtemp(prefix="zerohaul-net.", dir=os.environ.get("TMPDIR", "/var/tmp"))
         os.chmod(self.base, 0o755)
         self.root, self.local = root or os.path.join(self.base, "root"), os.path.join(self.base, "local")
         self.canary = os.path.join(self.base, "canary")
         for directory in (self.root, self.local):
             os.makedirs(directory)
+            if user is not None:
+                os.chown(directory, user, user)
+        self.identity = {} if user is None else {"user": user, "group": user, "extra_groups": []}
         with open(self.canary, "w", encoding="ascii") as file:
             file.write("do not touch")
         self.options = serve_options
@@ -119,7 +123,7 @@ class Scene:
         with open(self.log, "ab") as log:
             self.server = subprocess.Popen(
                 [COMMAND, "serve", "--root", self.root, "--insecure", "--listen", "127.0.0.1:0",
-                 *self.options], stdout=subprocess.PIPE, stderr=log)
+                 *self.options], stdout=subprocess.PIPE, stderr=log, **self.identity)
         line = self.server.stdout.readline().decode()
         self.port = int(re.match(r"listening 127\.0\.0\.1:(\d+)", line).group(1))
 
@@ -128,7 +132,7 @@ class Scene:
 
     def start_copy(self, *operands):
         return subprocess.Popen([COMMAND, "copy", "--insecure", "--json", *operands],
-                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, **self.identity)
 
     def finish_copy(self, process, seconds=60, started=None):
         started = started or time.monotonic()
@@ -158,6 +162,12 @@ class Scene:
     def no_staging(self, directory=None):
         check(not os.path.exists(os.path.join(directory or self.root, STAGING)),
               "staging is left behind")
+
+    def only_partials(self, directory=None):
+        """After a broken session: at most what a later copy of the same file takes up."""
+        staging = os.path.join(directory or self.root, STAGING)
+        for name in os.listdir(staging) if os.path.isdir(staging) else []:
+            check(name.endswith(".part"), f"{name} in staging")
 
     def kill_server(self):
         self.server.kill()
@@ -205,8 +215,8 @@ def processes_with(text):
 
 
 @contextlib.contextmanager
-def scene_of(*serve_options, root=None):
-    scene = Scene(*serve_options, root=root)
+def scene_of(*serve_options, root=None, user=None):
+    scene = Scene(*serve_options, root=root, user=user)
     try:
         yield scene
     except BaseException:

@@ -336,22 +336,27 @@ static const struct head_row {
 	{ 1, "SETUP", 80, 80, 1, 0, '0', '0' },
 	{ 2, "WANT", 0, 65536, 1, 3, '*', '0' },
 	{ 3, "PLACE", 16, 16, 1, 0, '*', '0' },
-	{ 4, "DIR", 0, 288, 1, 0, '1', '0' },
-	{ 5, "FILE", 34, 288, 1, 1, '1', '0' },
+	{ 4, "DIR", 34, 288, 1, 0, '1', '0' },
+	{ 5, "FILE", 34, 288, 1, 3, '1', '0' },
 	{ 6, "MAP", 0, 65536, 16, 0, '1', '0' },
-	{ 7, "NEED", 0, 65536, 16, 0, '1', '0' },
-	{ 8, "LEAF", 0, 65536, 16, 0, '1', 'l' },
+	{ 7, "NEED", 0, 65536, 16, 3, '1', '0' },
+	{ 8, "LEAF", 0, 65536, 16, 0, '1', '*' },
 	{ 9, "DATA", 1, 16777216, 1, 0, '1', 'l' },
-	{ 10, "PACK", 1, 4194304, 1, 0, '0', '0' },
+	{ 10, "PACK", 33, 65536, 1, 1, '1', '0' },
 	{ 11, "SUM", 0, 256, 16, 0, '1', 'l' }, /* VOID has a test of its own */
 	{ 12, "NAK", 20, 20, 1, 0, '1', 'l' },
 	{ 13, "END", 40, 40, 1, 0, '1', '0' },
 	{ 14, "ACK", 16, 16, 1, 1, '1', '0' },
 	{ 15, "CREDIT", 0, 0, 1, 0, '1', '0' },
-	{ 16, "ERR", 284, 284, 1, 0, '*', '*' },
+	{ 16, "ERR", 284, 284, 1, 1, '*', '*' }, /* so has DIRECTORY with an id of 0 */
 	{ 17, "PING", 0, 0, 1, 0, '*', '0' },
 	{ 18, "PONG", 0, 0, 1, 0, '*', '0' },
 	{ 19, "BYE", 1024, 1024, 1, 0, '0', '0' },
+	{ 20, "LEAVE", 16, 16, 1, 0, '1', '0' },
+	{ 21, "ATTR", 12, 65536, 1, 1, '1', '0' },
+	{ 22, "RULE", 1, 4096, 1, 1, '0', '0' },
+	{ 23, "GOT", 0, 0, 1, 1, '*', '*' },
+	{ 24, "LOST", 0, 0, 1, 0, '*', '0' },
 };
 
 static int parse_parts(unsigned type, unsigned flags, uint32_t length, uint64_t id, uint64_t offset)
@@ -376,7 +381,7 @@ static int parse_parts(unsigned type, unsigned flags, uint32_t length, uint64_t 
 
 static uint64_t legal_id(const struct head_row *row)
 {
-	return row->id == '1' ? 1 : 0;
+	return row->id == '0' ? 0 : 1;
 }
 
 static void head_lengths_are_checked_for_every_type(void **state)
@@ -398,8 +403,7 @@ static void head_lengths_are_checked_for_every_type(void **state)
 		assert_int_equal(parse_parts(row->type, 0, UINT32_MAX, legal_id(row), 0), -EPROTO);
 		assert_int_equal(wire_cap((enum frame_type)row->type), row->most);
 		assert_string_equal(wire_name(row->type), row->name);
-		assert_int_equal(wire_is_raw((enum frame_type)row->type),
-			row->type == FRAME_DATA || row->type == FRAME_PACK);
+		assert_int_equal(wire_is_raw((enum frame_type)row->type), row->type == FRAME_DATA);
 	}
 }
 
@@ -446,7 +450,7 @@ static void head_refuses_unknown_types_and_reserved_bits(void **state)
 
 	(void)state;
 	for (unsigned type = 0; type < 256; type++)
-		if (type == 0 || type > 19) {
+		if (type == 0 || type > 24) {
 			assert_int_equal(parse_parts(type, 0, 0, 0, 0), -EPROTO);
 			assert_int_equal(parse_parts(type, 0, 0, 1, 0), -EPROTO);
 			assert_string_equal(wire_name(type), "unknown");
@@ -478,6 +482,14 @@ static void head_of_a_void_sum_carries_a_reason_and_no_digests(void **state)
 	for (uint32_t length = 0; length < 300; length++)
 		assert_int_equal(parse_parts(FRAME_SUM, SUM_VOID, length, 1, leaf),
 			length == 4 ? 0 : -EPROTO);
+}
+
+static void head_of_an_err_for_a_directory_names_it(void **state)
+{
+	(void)state;
+	assert_int_equal(parse_parts(FRAME_ERR, ERR_DIRECTORY, 284, 0, 0), -EPROTO);
+	assert_int_equal(parse_parts(FRAME_ERR, ERR_DIRECTORY, 284, 1, 0), 0);
+	assert_int_equal(parse_parts(FRAME_ERR, 0, 284, 0, 0), 0);
 }
 
 static void build_an_illegal_head(void)
@@ -512,6 +524,8 @@ static struct wire_setup some_setup(void)
 	setup.rcvbuf_bytes = 0x08090a0b;
 	setup.notsent_lowat_bytes = 0x0c0d0e0f;
 	setup.cache = ZH_CACHE_DROP;
+	setup.existing = WIRE_EXISTING_TRUST;
+	setup.tree = TREE_RECURSIVE | TREE_OWNER;
 	setup.pacing_bytes_per_s = 0x1011121314151617;
 	TEXT_SET(setup.congestion, "cubic");
 	TEXT_SET(setup.strategy, "sendfile");
@@ -521,8 +535,8 @@ static struct wire_setup some_setup(void)
 static void setup_has_the_documented_bytes(void **state)
 {
 	static const uint8_t golden[80] = { 1, 1, 1, 2, 1, 0, 0, 0, 3, 0, 0, 0, 0x03, 0x02, 0x01,
-		0x00, 0x07, 0x06, 0x05, 0x04, 0x0b, 0x0a, 0x09, 0x08, 0x0f, 0x0e, 0x0d, 0x0c, 2, 0,
-		0, 0, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0x10, 'c', 'u', 'b', 'i', 'c', 0, 0,
+		0x00, 0x07, 0x06, 0x05, 0x04, 0x0b, 0x0a, 0x09, 0x08, 0x0f, 0x0e, 0x0d, 0x0c, 2, 1,
+		5, 0, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0x10, 'c', 'u', 'b', 'i', 'c', 0, 0,
 		0, 0, 0, 0, 0, 0, 0, 0, 0, 's', 'e', 'n', 'd', 'f', 'i', 'l', 'e' };
 	struct wire_setup setup = some_setup(), back;
 	uint8_t bytes[WIRE_SETUP_BYTES];
@@ -550,7 +564,10 @@ static bool setup_byte_allowed(const uint8_t golden[80], size_t at, unsigned val
 	case 2:
 	case 3:
 	case 28:
+	case 29:
 		return value <= 2;
+	case 30:
+		return value <= 15;
 	case 8:
 		return value >= 1 && value <= 64;
 	case 15:
@@ -623,6 +640,17 @@ static void setup_that_peers_would_refuse_is_not_built(void **state)
 	setup = some_setup();
 	setup.chunk_bytes = 0x80000000;
 	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
+	setup = some_setup();
+	setup.cache = 256; /* has one byte on the wire */
+	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
+	setup = some_setup();
+	setup.existing = WIRE_EXISTING_DIGEST + 1;
+	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
+	setup = some_setup();
+	setup.tree = TREE_ALL + 1;
+	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
+	setup.tree = TREE_ALL;
+	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), 80);
 }
 
 /* ------------------------------------------------ names --------------------------------------- */
@@ -946,6 +974,479 @@ static void file_whose_name_length_disagrees_is_refused(void **state)
 		assert_int_equal(
 			wire_parse_file(bytes, sizeof(bytes), &back), length == 4 ? 0 : -EPROTO);
 	}
+}
+
+static void dir_is_a_file_without_a_size(void **state)
+{
+	struct wire_file dir = some_file(), file, back;
+	uint8_t bytes[37], of_file[37];
+
+	(void)state;
+	dir.size = 0;
+	assert_int_equal(wire_build_dir(&dir, bytes, sizeof(bytes)), 37);
+	assert_int_equal(wire_build_file(&dir, of_file, sizeof(of_file)), 37);
+	assert_memory_equal(bytes, of_file, sizeof(bytes));
+	memset(&back, 0xff, sizeof(back));
+	assert_int_equal(wire_parse_dir(bytes, sizeof(bytes), &back), 0);
+	assert_memory_equal(&back, &dir, sizeof(dir));
+	for (size_t at = 8; at < 16; at++) {
+		bytes[at] = 1;
+		assert_int_equal(wire_parse_dir(bytes, sizeof(bytes), &back), -EPROTO);
+		assert_int_equal(
+			wire_parse_file(bytes, sizeof(bytes), &file), at < 14 ? 0 : -ERANGE);
+		bytes[at] = 0;
+	}
+	dir.size = 1;
+	assert_int_equal(wire_build_dir(&dir, bytes, sizeof(bytes)), -EPROTO);
+	dir.size = 0;
+	memcpy(dir.name, "a/bc", 4);
+	assert_int_equal(wire_build_dir(&dir, bytes, sizeof(bytes)), -EINVAL);
+	dir.name_length = 0;
+	assert_int_equal(wire_build_dir(&dir, bytes, sizeof(bytes)), -EPROTO);
+}
+
+/* ------------------------------------------------ LEAVE --------------------------------------- */
+
+static void leave_has_the_documented_bytes(void **state)
+{
+	static const uint8_t golden[16] = { 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		0xc9, 0x9a, 0x3b, 0xff, 0x0f, 0, 0 };
+	struct wire_leave leave, back;
+	uint8_t bytes[16];
+
+	(void)state;
+	memset(&leave, 0, sizeof(leave));
+	leave.mtime_s = -2;
+	leave.mtime_ns = 999999999;
+	leave.mode = 07777;
+	assert_int_equal(wire_build_leave(&leave, bytes, sizeof(bytes)), 16);
+	assert_memory_equal(bytes, golden, sizeof(golden));
+	memset(&back, 0xff, sizeof(back));
+	assert_int_equal(wire_parse_leave(bytes, sizeof(bytes), &back), 0);
+	assert_memory_equal(&back, &leave, sizeof(leave));
+}
+
+static void leave_without_a_time_or_with_a_type_in_its_mode_is_refused(void **state)
+{
+	struct wire_leave leave = { .mtime_ns = 999999999, .mode = 07777 }, back, before;
+	uint8_t bytes[16], unused[16];
+
+	(void)state;
+	memset(&before, 0xa5, sizeof(before));
+	back = before;
+	assert_int_equal(wire_build_leave(&leave, bytes, sizeof(bytes)), 16);
+	for (size_t length = 0; length < 16; length++)
+		assert_int_equal(wire_parse_leave(bytes, length, &back), -EPROTO);
+	put_le32(bytes + 8, 1000000000);
+	assert_int_equal(wire_parse_leave(bytes, 16, &back), -EPROTO);
+	put_le32(bytes + 8, 999999999);
+	for (unsigned bit = 12; bit < 32; bit++) {
+		put_le32(bytes + 12, 1u << bit);
+		assert_int_equal(wire_parse_leave(bytes, 16, &back), -EPROTO);
+	}
+	assert_memory_equal(&back, &before, sizeof(back));
+	put_le32(bytes + 12, 0);
+	assert_int_equal(wire_parse_leave(bytes, 16, &back), 0);
+
+	leave.mtime_ns = 1000000000;
+	assert_int_equal(wire_build_leave(&leave, unused, sizeof(unused)), -EINVAL);
+	leave.mtime_ns = 0;
+	leave.mode = 010000;
+	assert_int_equal(wire_build_leave(&leave, unused, sizeof(unused)), -EINVAL);
+	leave.mode = 0;
+	assert_int_equal(wire_build_leave(&leave, unused, sizeof(unused)), 16);
+}
+
+/* ------------------------------------------------ PACK ---------------------------------------- */
+
+static struct wire_member some_member(void)
+{
+	struct wire_member member;
+
+	memset(&member, 0, sizeof(member));
+	member.parent = 0x01020304;
+	member.size = 0x000a0b0c;
+	member.mtime_s = -2;
+	member.mtime_ns = 999999999;
+	member.uid = 0x11121314;
+	member.gid = 0x15161718;
+	member.mode = 04755;
+	member.kind = MEMBER_FILE;
+	member.name_length = 4;
+	memcpy(member.name, "\xff\n.x", 4);
+	return member;
+}
+
+static const uint8_t member_golden[36] = { 4, 3, 2, 1, 0x0c, 0x0b, 0x0a, 0, 0xfe, 0xff, 0xff, 0xff,
+	0xff, 0xff, 0xff, 0xff, 0xff, 0xc9, 0x9a, 0x3b, 0x14, 0x13, 0x12, 0x11, 0x18, 0x17, 0x16,
+	0x15, 0xed, 0x09, 0, 4, 0xff, '\n', '.', 'x' };
+
+/* wire_parse_pack on bytes behind which nothing may be read; outputs stay when it fails. */
+static int parse_pack(const uint8_t *bytes, size_t length)
+{
+	uint8_t *copy = exact_copy(bytes, length);
+	size_t count = 77;
+	uint32_t total = 78;
+	int r = wire_parse_pack(copy, length, &count, &total);
+
+	free(copy);
+	if (r < 0) {
+		assert_int_equal(count, 77);
+		assert_int_equal(total, 78);
+	}
+	return r;
+}
+
+static void pack_has_the_documented_bytes(void **state)
+{
+	struct wire_member member = some_member(), link = some_member(), back;
+	size_t count = 0, at = 0;
+	uint8_t bytes[69];
+	uint32_t total = 0;
+
+	(void)state;
+	link.kind = MEMBER_LINK;
+	link.size = 4095;
+	link.name_length = 1;
+	memset(link.name, 0, sizeof(link.name));
+	link.name[0] = 'l';
+	memset(bytes, 0xee, sizeof(bytes));
+	assert_int_equal(wire_build_member(&member, bytes, sizeof(bytes)), 36);
+	assert_memory_equal(bytes, member_golden, 36);
+	assert_int_equal(wire_build_member(&link, bytes + 36, 33), 33);
+	assert_int_equal(bytes[36 + 30], 1);
+	assert_int_equal(wire_parse_pack(bytes, sizeof(bytes), &count, &total), 0);
+	assert_int_equal(count, 2);
+	assert_int_equal(total, 0x000a0b0c + 4095);
+	memset(&back, 0xff, sizeof(back));
+	assert_true(wire_pack_next(bytes, sizeof(bytes), &at, &back));
+	assert_memory_equal(&back, &member, sizeof(member));
+	assert_true(wire_pack_next(bytes, sizeof(bytes), &at, &back));
+	assert_memory_equal(&back, &link, sizeof(link));
+	assert_false(wire_pack_next(bytes, sizeof(bytes), &at, &back));
+}
+
+static bool member_byte_allowed(size_t at, unsigned value)
+{
+	if (value == member_golden[at])
+		return true;
+	if (at == 6)
+		return value <= 0x0f; /* size, of 1 MiB at most */
+	if (at == 19)
+		return value < 0x3b; /* nanoseconds */
+	if (at == 29)
+		return value <= 0x0f; /* mode */
+	return at < 6 || (at >= 8 && at < 19) || (at >= 20 && at < 29);
+}
+
+static void pack_refuses_every_wrong_byte(void **state)
+{
+	uint8_t bytes[36];
+
+	(void)state;
+	for (size_t at = 0; at < 32; at++)
+		for (unsigned value = 0; value < 256; value++) {
+			bool nano =
+				at >= 16 && at < 19; /* 999999999 and a little more is too much */
+			int r;
+			memcpy(bytes, member_golden, sizeof(bytes));
+			bytes[at] = (uint8_t)value;
+			r = parse_pack(bytes, sizeof(bytes));
+			if (nano && get_le32(bytes + 16) > 999999999)
+				assert_int_equal(r, -EPROTO);
+			else if (r != (member_byte_allowed(at, value) ? 0 : -EPROTO))
+				fail_msg("byte %zu, value %u gives %d", at, value, r);
+		}
+	for (size_t length = 0; length < 36; length++)
+		assert_int_equal(parse_pack(member_golden, length), -EPROTO);
+}
+
+static void pack_members_are_files_and_links_of_a_legal_size(void **state)
+{
+	static const struct {
+		uint8_t kind;
+		uint32_t size;
+		int expected;
+	} rows[] = {
+		{ MEMBER_FILE, 0, 36 },
+		{ MEMBER_FILE, LIMIT_PACK_BYTES, 36 },
+		{ MEMBER_FILE, LIMIT_PACK_BYTES + 1, -EPROTO },
+		{ MEMBER_FILE, UINT32_MAX, -EPROTO },
+		{ MEMBER_LINK, 0, -EPROTO },
+		{ MEMBER_LINK, 1, 36 },
+		{ MEMBER_LINK, 4095, 36 },
+		{ MEMBER_LINK, 4096, -EPROTO },
+		{ 2, 1, -EPROTO },
+		{ 255, 1, -EPROTO },
+	};
+	uint8_t bytes[36];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		struct wire_member member = some_member();
+		member.kind = rows[i].kind;
+		member.size = rows[i].size;
+		if (wire_build_member(&member, bytes, sizeof(bytes)) != rows[i].expected)
+			fail_msg("row %zu", i);
+		memcpy(bytes, member_golden, sizeof(bytes));
+		put_le32(bytes + 4, rows[i].size);
+		bytes[30] = rows[i].kind;
+		assert_int_equal(
+			parse_pack(bytes, sizeof(bytes)), rows[i].expected < 0 ? -EPROTO : 0);
+	}
+}
+
+static void pack_with_one_bad_name_is_refused_whole(void **state)
+{
+	static const char *const names[] = { "a/bc", "/abc", "a\0bc", "abc\0" };
+	uint8_t bytes[72];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		for (size_t which = 0; which < 2; which++) {
+			memcpy(bytes, member_golden, 36);
+			memcpy(bytes + 36, member_golden, 36);
+			put_le32(bytes + 4, 0);
+			assert_int_equal(parse_pack(bytes, sizeof(bytes)), 0);
+			memcpy(bytes + which * 36 + 32, names[i], 4);
+			assert_int_equal(parse_pack(bytes, sizeof(bytes)), -EINVAL);
+		}
+	memcpy(bytes, member_golden, 36);
+	bytes[31] = 2;
+	memcpy(bytes + 32, "..", 2);
+	assert_int_equal(parse_pack(bytes, 34), -EINVAL);
+	bytes[33] = 'a';
+	assert_int_equal(parse_pack(bytes, 34), 0);
+}
+
+static void pack_that_peers_would_refuse_is_not_built(void **state)
+{
+	struct wire_member member = some_member();
+	uint8_t bytes[WIRE_MEMBER_BYTES_MAX];
+
+	(void)state;
+	for (size_t cap = 0; cap < 36; cap++) {
+		uint8_t *room = exact_copy(member_golden, cap);
+		assert_int_equal(wire_build_member(&member, room, cap), -ENOBUFS);
+		assert_memory_equal(room, member_golden, cap);
+		free(room);
+	}
+	member.mode = 010000;
+	assert_int_equal(wire_build_member(&member, bytes, sizeof(bytes)), -EPROTO);
+	member = some_member();
+	member.mtime_ns++;
+	assert_int_equal(wire_build_member(&member, bytes, sizeof(bytes)), -EPROTO);
+	member = some_member();
+	member.name_length = 0;
+	assert_int_equal(wire_build_member(&member, bytes, sizeof(bytes)), -EPROTO);
+	memcpy(member.name, "..", 3);
+	member.name_length = 2;
+	assert_int_equal(wire_build_member(&member, bytes, sizeof(bytes)), -EINVAL);
+	memset(member.name, 'n', 255);
+	member.name_length = 255;
+	assert_int_equal(wire_build_member(&member, bytes, sizeof(bytes)), 287);
+}
+
+static void pack_is_limited_in_total_and_length(void **state)
+{
+	struct wire_member member = some_member();
+	uint8_t *bytes = malloc(66000);
+	size_t count = 0, used = 0;
+	uint32_t total = 0;
+
+	(void)state;
+	assert_non_null(bytes);
+	member.name_length = 1;
+	member.name[0] = 'n';
+	member.size = LIMIT_PACK_BYTES / 2;
+	assert_int_equal(wire_build_member(&member, bytes, 33), 33);
+	assert_int_equal(wire_build_member(&member, bytes + 33, 33), 33);
+	assert_int_equal(wire_parse_pack(bytes, 66, &count, &total), 0);
+	assert_int_equal(total, 1048576);
+	put_le32(bytes + 4, LIMIT_PACK_BYTES / 2 + 1);
+	assert_int_equal(parse_pack(bytes, 66), -EPROTO);
+	member.size = 0;
+	while (used + 33 <= 65536)
+		used += (size_t)wire_build_member(&member, bytes + used, 33);
+	assert_int_equal(wire_parse_pack(bytes, used, &count, &total), 0);
+	assert_int_equal(count, 1985);
+	assert_in_range(count, 1, LIMIT_MEMBERS);
+	assert_int_equal(total, 0);
+	assert_int_equal(wire_build_member(&member, bytes + used, 33), 33);
+	assert_int_equal(parse_pack(bytes, used + 33), -EPROTO);
+	free(bytes);
+}
+
+static void walk_a_table_that_was_not_checked(void)
+{
+	struct wire_member member;
+	size_t at = 0;
+
+	(void)wire_pack_next(member_golden, 35, &at, &member);
+}
+
+static void pack_that_was_not_checked_is_not_walked(void **state)
+{
+	(void)state;
+	assert_stops_the_program(walk_a_table_that_was_not_checked);
+}
+
+/* ------------------------------------------------ ATTR and RULE ------------------------------- */
+
+static struct wire_xattr xattr_of(const char *name, const char *value)
+{
+	return (struct wire_xattr){ .name = name,
+		.name_length = (uint8_t)strlen(name),
+		.value = (const uint8_t *)value,
+		.value_length = (uint32_t)strlen(value) };
+}
+
+static const uint8_t attr_golden[37] = { 4, 3, 2, 1, 8, 7, 6, 5, 2, 0, 0, 0, 6, 0, 0, 0, 3, 0, 0, 0,
+	'u', 's', 'e', 'r', '.', 'a', 'x', 'y', 'z', 0, 0, 0, 0, 0, 0, 0, 0 };
+
+static int parse_attr(const uint8_t *bytes, size_t length)
+{
+	uint8_t *copy = exact_copy(bytes, length);
+	struct wire_attr attr = { 7, 7, 7 };
+	int r = wire_parse_attr(copy, length, &attr);
+
+	free(copy);
+	if (r < 0)
+		assert_int_equal(attr.count, 7);
+	return r;
+}
+
+static void attr_has_the_documented_bytes(void **state)
+{
+	struct wire_xattr first = xattr_of("user.a", "xyz"), second = xattr_of("b", ""), back;
+	struct wire_attr attr = { 0, 0, 9 };
+	uint8_t bytes[38];
+	size_t at = 0;
+
+	(void)state;
+	memset(bytes, 0xee, sizeof(bytes));
+	assert_int_equal(wire_build_attr_head(0x01020304, 0x05060708, bytes, sizeof(bytes)), 12);
+	assert_int_equal(wire_parse_attr(bytes, 12, &attr), 0);
+	assert_int_equal(attr.count, 0);
+	assert_false(wire_attr_next(bytes, 12, &at, &back));
+	assert_int_equal(wire_build_attr_add(&first, bytes, 12, sizeof(bytes)), 17);
+	assert_int_equal(wire_build_attr_add(&second, bytes, 29, sizeof(bytes)), 9);
+	assert_memory_equal(bytes, attr_golden, 29);
+	assert_memory_equal(bytes + 29, "\1\0\0\0\0\0\0\0b", 9);
+	assert_int_equal(wire_parse_attr(bytes, 38, &attr), 0);
+	assert_int_equal(attr.uid, 0x01020304);
+	assert_int_equal(attr.gid, 0x05060708);
+	assert_int_equal(attr.count, 2);
+	assert_true(wire_attr_next(bytes, 38, &at, &back));
+	assert_int_equal(back.name_length, 6);
+	assert_memory_equal(back.name, "user.a", 6);
+	assert_int_equal(back.value_length, 3);
+	assert_memory_equal(back.value, "xyz", 3);
+	assert_true(wire_attr_next(bytes, 38, &at, &back));
+	assert_int_equal(back.name_length, 1);
+	assert_memory_equal(back.name, "b", 1);
+	assert_int_equal(back.value_length, 0);
+	assert_false(wire_attr_next(bytes, 38, &at, &back));
+}
+
+static void attr_refuses_what_does_not_add_up(void **state)
+{
+	static const struct {
+		size_t at;
+		uint8_t value;
+	} rows[] = {
+		{ 8, 0 }, { 8, 2 }, { 9, 1 }, { 11, 1 },      /* count */
+		{ 12, 0 }, { 12, 7 }, { 12, 5 }, { 12, 255 }, /* length of the name */
+		{ 13, 1 }, { 14, 1 }, { 15, 1 },              /* zero */
+		{ 16, 2 }, { 16, 4 }, { 18, 1 }, { 19, 0xff } /* length of the value */, { 20, 0 },
+		{ 25, 0 }, /* NUL in the name */
+	};
+	uint8_t bytes[29];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		memcpy(bytes, attr_golden, sizeof(bytes));
+		bytes[8] = 1;
+		assert_int_equal(parse_attr(bytes, sizeof(bytes)), 0);
+		bytes[rows[i].at] = rows[i].value;
+		if (parse_attr(bytes, sizeof(bytes)) != -EPROTO)
+			fail_msg("row %zu was accepted", i);
+	}
+	memcpy(bytes, attr_golden, sizeof(bytes));
+	bytes[8] = 1;
+	for (size_t length = 0; length < sizeof(bytes); length++)
+		assert_int_equal(parse_attr(bytes, length), -EPROTO);
+	bytes[26] = 0; /* a value may hold anything */
+	assert_int_equal(parse_attr(bytes, sizeof(bytes)), 0);
+}
+
+static void attr_takes_what_there_is_room_for(void **state)
+{
+	struct wire_xattr xattr = xattr_of("user.a", "");
+	uint8_t *bytes = malloc(70000), *value = calloc(1, 70000), before[12];
+
+	(void)state;
+	assert_non_null(bytes);
+	assert_non_null(value);
+	xattr.value = value;
+	xattr.value_length = 65536 - 12 - 8 - 6;
+	assert_int_equal(wire_build_attr_head(0, 0, bytes, 70000), 12);
+	memcpy(before, bytes, 12);
+	assert_int_equal(wire_build_attr_add(&xattr, bytes, 12, 65535), -ENOBUFS);
+	xattr.value_length++; /* more than a frame takes, whatever the buffer */
+	assert_int_equal(wire_build_attr_add(&xattr, bytes, 12, 70000), -ENOBUFS);
+	xattr.value_length = UINT32_MAX;
+	assert_int_equal(wire_build_attr_add(&xattr, bytes, 12, 70000), -ENOBUFS);
+	xattr.name_length = 0;
+	assert_int_equal(wire_build_attr_add(&xattr, bytes, 12, 70000), -EINVAL);
+	xattr = xattr_of("user.a", "");
+	xattr.name_length = 7; /* with its NUL */
+	assert_int_equal(wire_build_attr_add(&xattr, bytes, 12, 70000), -EINVAL);
+	assert_int_equal(wire_build_attr_add(&xattr, bytes, 12, 20), -EINVAL);
+	xattr.name_length = 6;
+	assert_int_equal(wire_build_attr_add(&xattr, bytes, 12, 25), -ENOBUFS);
+	assert_memory_equal(bytes, before, 12); /* nothing of that was counted */
+	xattr.value = value;
+	xattr.value_length = 65536 - 12 - 8 - 6;
+	assert_int_equal(wire_build_attr_add(&xattr, bytes, 12, 65536), 65524);
+	assert_int_equal(parse_attr(bytes, 65536), 0);
+	assert_int_equal(parse_attr(bytes, 65537), -EPROTO);
+	free(value);
+	free(bytes);
+}
+
+static void rules_are_texts_of_a_limited_length(void **state)
+{
+	char *pattern = calloc(1, 4098), *back = malloc(4097);
+	uint8_t *bytes = malloc(4097);
+
+	(void)state;
+	assert_non_null(pattern);
+	assert_non_null(back);
+	assert_non_null(bytes);
+	memset(pattern, '*', 4096);
+	assert_int_equal(wire_build_rule(pattern, bytes, 4096), 4096);
+	assert_int_equal(wire_parse_rule(bytes, 4096, back), 0);
+	assert_string_equal(back, pattern);
+	assert_int_equal(wire_build_rule(pattern, bytes, 4095), -ENAMETOOLONG);
+	bytes[4096] = '*';
+	assert_int_equal(wire_parse_rule(bytes, 4097, back), -EPROTO);
+	pattern[4096] = '*';
+	assert_int_equal(wire_build_rule(pattern, bytes, 4097), -ENAMETOOLONG);
+	assert_int_equal(wire_build_rule("", bytes, 4096), -EINVAL);
+	assert_int_equal(wire_parse_rule(bytes, 0, back), -EPROTO);
+	assert_int_equal(wire_build_rule("a/\xff", bytes, 3), 3);
+	assert_memory_equal(bytes, "a/\xff", 3);
+	assert_int_equal(wire_parse_rule(bytes, 3, back), 0);
+	assert_string_equal(back, "a/\xff");
+	for (size_t at = 0; at < 3; at++) {
+		memcpy(bytes, "abc", 3);
+		bytes[at] = 0;
+		assert_int_equal(wire_parse_rule(bytes, 3, back), -EPROTO);
+	}
+	free(bytes);
+	free(back);
+	free(pattern);
 }
 
 /* ------------------------------------------------ ranges and digests -------------------------- */
@@ -1410,6 +1911,7 @@ int main(void)
 		cmocka_unit_test(head_refuses_unknown_types_and_reserved_bits),
 		cmocka_unit_test(head_of_data_never_reaches_past_int64_max),
 		cmocka_unit_test(head_of_a_void_sum_carries_a_reason_and_no_digests),
+		cmocka_unit_test(head_of_an_err_for_a_directory_names_it),
 		cmocka_unit_test(head_that_peers_would_refuse_is_never_built),
 		cmocka_unit_test(setup_has_the_documented_bytes),
 		cmocka_unit_test(setup_refuses_every_wrong_byte),
@@ -1427,6 +1929,20 @@ int main(void)
 		cmocka_unit_test(file_has_the_documented_bytes),
 		cmocka_unit_test(file_fields_out_of_range_are_named_by_their_error),
 		cmocka_unit_test(file_whose_name_length_disagrees_is_refused),
+		cmocka_unit_test(dir_is_a_file_without_a_size),
+		cmocka_unit_test(leave_has_the_documented_bytes),
+		cmocka_unit_test(leave_without_a_time_or_with_a_type_in_its_mode_is_refused),
+		cmocka_unit_test(pack_has_the_documented_bytes),
+		cmocka_unit_test(pack_refuses_every_wrong_byte),
+		cmocka_unit_test(pack_members_are_files_and_links_of_a_legal_size),
+		cmocka_unit_test(pack_with_one_bad_name_is_refused_whole),
+		cmocka_unit_test(pack_that_peers_would_refuse_is_not_built),
+		cmocka_unit_test(pack_is_limited_in_total_and_length),
+		cmocka_unit_test(pack_that_was_not_checked_is_not_walked),
+		cmocka_unit_test(attr_has_the_documented_bytes),
+		cmocka_unit_test(attr_refuses_what_does_not_add_up),
+		cmocka_unit_test(attr_takes_what_there_is_room_for),
+		cmocka_unit_test(rules_are_texts_of_a_limited_length),
 		cmocka_unit_test(ranges_survive_a_round_trip),
 		cmocka_unit_test(ranges_that_overlap_or_run_over_are_refused),
 		cmocka_unit_test(ranges_never_exceed_the_room_given),

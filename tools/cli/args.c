@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <zerohaul.h>
@@ -157,6 +158,19 @@ static int take_text(const struct given *given, void *target)
 	return ARGS_OK;
 }
 
+static int append(const struct given *given, struct arg_list *list)
+{
+	struct arg_item *grown = realloc(list->item, (list->count + 1) * sizeof(*grown));
+
+	if (!grown) {
+		(void)say_error(ZH_INTERNAL, "no memory");
+		return ARGS_BAD;
+	}
+	list->item = grown;
+	grown[list->count++] = (struct arg_item){ given->value, given->row->value };
+	return ARGS_OK;
+}
+
 static int take(const struct given *given, void *target)
 {
 	uint32_t bits;
@@ -179,6 +193,8 @@ static int take(const struct given *given, void *target)
 	case ARG_COUNT:
 	case ARG_SECONDS:
 		return take_number(given, target);
+	case ARG_LIST:
+		return append(given, (struct arg_list *)((char *)target + given->row->at));
 	case ARG_TEXT:
 	case ARG_FILE:
 	case ARG_DIRECTORY:

@@ -24,6 +24,7 @@ enum arg_kind {
 	ARG_RECEIVE,   /* the same, names a receiving strategy */
 	ARG_STRATEGY,  /* the same, names a strategy of either side */
 	ARG_BUFFER,    /* the text is copied into a char array */
+	ARG_LIST,      /* the text is appended to a struct arg_list, with .value */
 	ARG_CHOICE,    /* .argument is "a|b|c"; the index of the word */
 	ARG_SIZE,      /* bytes, with an optional suffix */
 	ARG_COUNT,     /* a plain number */
@@ -41,6 +42,15 @@ struct arg_option {
 	uint64_t value;   /* ARG_BITS: the bits */
 	uint64_t minimum; /* numbers, in the unit they are stored in */
 	uint64_t maximum; /* 0: what the member can hold */
+};
+
+/* What options that may be given again have gathered, in their order. free() the items. */
+struct arg_list {
+	struct arg_item {
+		const char *text;
+		uint64_t value; /* of the row: tells options apart that share a list */
+	} * item;
+	size_t count;
 };
 
 /* The member of a command's struct that an option is stored in. */

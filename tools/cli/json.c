@@ -119,6 +119,7 @@ static json_t *of_stats(const struct zh_stats *stats)
 	set(out, "direct", json_boolean(stats->direct));
 	set_u64(out, "demotions", stats->demotions);
 	set_text(out, "demotion", stats->demotion);
+	set_text(out, "calibration", stats->calibration);
 	set(out, "calls", of_calls(stats));
 	set(out, "tcp", of_tcp(&stats->tcp));
 	return out;
@@ -186,6 +187,11 @@ json_t *json_of_report(const struct zh_report *report)
 	json_t *out = json_object();
 
 	set_u64(out, "files_done", report->files_done);
+	set_u64(out, "files_skipped", report->files_skipped);
+	set_u64(out, "directories", report->directories);
+	set_u64(out, "hard_links", report->hard_links);
+	set_u64(out, "links_skipped", report->links_skipped);
+	set_u64(out, "special_skipped", report->special_skipped);
 	set_u64(out, "files_failed", report->files_failed);
 	set_u64(out, "bytes", report->bytes);
 	set_u64(out, "elapsed_ns", report->elapsed_ns);
@@ -193,6 +199,7 @@ json_t *json_of_report(const struct zh_report *report)
 		report->elapsed_ns ? json_real((double)report->bytes / 1e9 / seconds)
 				   : json_null());
 	set_u64(out, "streams", report->streams);
+	set_u64(out, "streams_lost", report->streams_lost);
 	set_u64(out, "resent_leaves", report->resent_leaves);
 	set(out, "verified", json_boolean(report->verified));
 	set_text(out, "durability", durability_name(report->durability));

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* progress.c - shows how far a transfer is. */
+/* progress.c - shows how far it is. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,7 +79,7 @@ static void show(struct progress *progress)
 
 	memset(now, 0, sizeof(*now));
 	now->size = sizeof(*now);
-	zh_transfer_progress(progress->transfer, now);
+	progress->snapshot(progress->subject, now);
 	progress->sample_count++;
 	compose(progress, now, line);
 	if (progress->terminal) {
@@ -122,8 +122,9 @@ static bool wanted(enum progress_mode mode, bool terminal)
 	return mode == PROGRESS_ALWAYS || (mode == PROGRESS_AUTO && terminal);
 }
 
-void progress_start(
-	struct progress *progress, const struct zh_transfer *transfer, enum progress_mode mode)
+void progress_start(struct progress *progress,
+	void (*snapshot)(const void *subject, struct zh_progress *ret_progress),
+	const void *subject, enum progress_mode mode)
 {
 	const char *term = getenv("TERM");
 	const bool terminal = isatty(STDERR_FILENO) && (!term || strcmp(term, "dumb") != 0);
@@ -131,7 +132,8 @@ void progress_start(
 	sigset_t all;
 	sigset_t before;
 
-	*progress = (struct progress){ .transfer = transfer, .terminal = terminal };
+	*progress =
+		(struct progress){ .snapshot = snapshot, .subject = subject, .terminal = terminal };
 	if (!wanted(mode, terminal))
 		return;
 	pthread_mutex_init(&progress->mutex, NULL);
@@ -139,7 +141,7 @@ void progress_start(
 	pthread_condattr_setclock(&steady, CLOCK_MONOTONIC);
 	pthread_cond_init(&progress->wake, &steady);
 	pthread_condattr_destroy(&steady);
-	/* Signals belong to the thread that runs the transfer: its calls are to be interrupted. */
+	/* Signals belong to the thread that works: its calls are to be interrupted. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	progress->running = pthread_create(&progress->thread, NULL, run, progress) == 0;

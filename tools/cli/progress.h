@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * progress.h - a line on stderr while a transfer runs. A thread of its own polls the library's
- * snapshot; it never touches the transfer otherwise.
+ * progress.h - a line on stderr while something runs. A thread of its own polls the library's
+ * snapshot; it never touches the subject otherwise.
  */
 #ifndef CLI_PROGRESS_H
 #define CLI_PROGRESS_H
@@ -18,7 +18,8 @@ enum progress_mode { PROGRESS_AUTO = 0, PROGRESS_ALWAYS = 1, PROGRESS_NEVER = 2 
 #define PROGRESS_SAMPLES 16
 
 struct progress {
-	const struct zh_transfer *transfer;
+	void (*snapshot)(const void *subject, struct zh_progress *ret_progress);
+	const void *subject;
 	pthread_t thread;
 	pthread_mutex_t mutex;
 	pthread_cond_t wake;
@@ -30,9 +31,13 @@ struct progress {
 	uint64_t sample_count;
 };
 
-/* Start to show; shows nothing where the mode or the terminal say so. Cannot fail. */
-void progress_start(
-	struct progress *progress, const struct zh_transfer *transfer, enum progress_mode mode);
+/*
+ * Start to show what snapshot tells of subject; shows nothing where the mode or the terminal say
+ * so. Cannot fail.
+ */
+void progress_start(struct progress *progress,
+	void (*snapshot)(const void *subject, struct zh_progress *ret_progress),
+	const void *subject, enum progress_mode mode);
 /* Stop, and clear the line. */
 void progress_stop(struct progress *progress);
 

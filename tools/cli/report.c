@@ -38,7 +38,10 @@ static void add_side(struct paragraph *out, const char *who, const struct zh_sid
 		add(out, "%s: not reported", who);
 		return;
 	}
-	add(out, "%s: %s, ", who, side->stats.strategy[0] ? side->stats.strategy : "no strategy");
+	add(out, "%s: %s, ", who,
+		side->stats.strategy[0] ? side->stats.strategy
+		: side->stats.bytes     ? "small files in packs"
+					: "nothing moved");
 	if (side->stats.bytes)
 		add(out, "%.3f CPU s/GB", cpu_s / ((double)side->stats.bytes / 1e9));
 	else
@@ -46,6 +49,8 @@ static void add_side(struct paragraph *out, const char *who, const struct zh_sid
 	if (side->stats.demotions)
 		add(out, " (%" PRIu32 " demotion%s: %s)", side->stats.demotions,
 			side->stats.demotions == 1 ? "" : "s", side->stats.demotion);
+	if (side->stats.calibration[0])
+		add(out, " (calibrated: %s)", side->stats.calibration);
 }
 
 static const char *durability_text(const struct zh_report *report)
@@ -62,6 +67,22 @@ static const char *durability_text(const struct zh_report *report)
 	}
 }
 
+static void add_count(struct paragraph *out, uint32_t count, const char *one, const char *many)
+{
+	if (count)
+		add(out, "%" PRIu32 " %s. ", count, count == 1 ? one : many);
+}
+
+static void add_tree(struct paragraph *out, const struct zh_report *report)
+{
+	add_count(out, report->directories, "directory", "directories");
+	add_count(out, report->files_skipped, "file was there already", "files were there already");
+	add_count(out, report->links_skipped, "symbolic link left out", "symbolic links left out");
+	add_count(out, report->special_skipped, "special file left out", "special files left out");
+	add_count(out, report->hard_links, "file has other names, too, and was sent by itself",
+		"files have other names, too, and were sent by themselves");
+}
+
 void report_print(const struct zh_report *report)
 {
 	struct paragraph out = { .used = 0 };
@@ -74,6 +95,10 @@ void report_print(const struct zh_report *report)
 		report->files_done, report->files_done == 1 ? "" : "s",
 		size_text(report->bytes).text, report->bytes, seconds, gb_per_s, report->streams,
 		report->streams == 1 ? "" : "s");
+	if (report->streams_lost)
+		add(&out, "%" PRIu32 " data connection%s lost. ", report->streams_lost,
+			report->streams_lost == 1 ? " was" : "s were");
+	add_tree(&out, report);
 	if (report->files_failed)
 		add(&out, "%" PRIu32 " file%s failed. ", report->files_failed,
 			report->files_failed == 1 ? "" : "s");
@@ -85,7 +110,7 @@ void report_print(const struct zh_report *report)
 		add(&out, " after %" PRIu32 " re-sent chunk%s", report->resent_leaves,
 			report->resent_leaves == 1 ? "" : "s");
 	add(&out, ". %s", durability_text(report));
-	if (report->limited_by[0])
+	if (report->limited_by[0] && strcmp(report->limited_by, "nothing") != 0)
 		add(&out, " Limited by the %s: %s.", report->limited_by, report->limit_evidence);
 	wrap_print(out.text, 0, 0);
 }

@@ -39,9 +39,10 @@ struct msg_zerocopy {
 static int msg_zerocopy_admit(
 	const struct facts *facts, struct zh_plan *plan, char *ret_reason, size_t cap)
 {
-	if (!facts->sock.tcp)
-		return strategy_refuse(ret_reason, cap, "the socket is not TCP");
-	strategy_blocks(facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
+	if (strategy_needs_pages_in_place(facts, ret_reason, cap) < 0)
+		return -1;
+	strategy_locked_blocks(
+		facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
 	return 0;
 }
 
@@ -243,7 +244,7 @@ const struct strategy msg_zerocopy_send = {
 	.pub = {
 		.name = "msg-zerocopy",
 		.summary = "pread into a buffer, send it with MSG_ZEROCOPY",
-		.needs = "TCP; a device that sends pages in place; locked memory",
+		.needs = "TCP; a device with scatter-gather; locked memory; to pay, a remote peer",
 		.falls_back_to = "copy",
 		.since = "4.14",
 		.side = ZH_SEND,

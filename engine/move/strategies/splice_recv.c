@@ -8,9 +8,7 @@
 
 #include <errno.h>
 
-#define PIPE_PREFERRED MIB
-#define CHUNK_MOST     MIB
-#define RESCUE_BYTES   (64 * KIB)
+#define RESCUE_BYTES (64 * KIB)
 
 struct splice_recv {
 	struct pipe pipe;
@@ -24,23 +22,14 @@ static int splice_recv_admit(
 		return strategy_refuse(ret_reason, cap, "not a regular file");
 	if (facts->file.append_only)
 		return strategy_refuse(ret_reason, cap, "the file is open with O_APPEND");
-	if (strategy_needs_pipe(facts, ret_reason, cap) < 0)
-		return -1;
-	plan->chunk_bytes = strategy_chunk(facts, CHUNK_MOST, CHUNK_MOST);
-	plan->pipe_bytes = (uint32_t)min_u64(PIPE_PREFERRED, facts->host.pipe_bytes);
-	plan->depth = 1;
-	return 0;
+	return strategy_admit_pipe(facts, plan, ret_reason, cap);
 }
 
 static int splice_recv_open(struct channel *channel, void *state)
 {
 	struct splice_recv *splice = state;
-	int r = pipe_open(&splice->pipe, channel->pipe_bytes);
 
-	if (r < 0)
-		return r;
-	channel->stats.pipe_bytes = splice->pipe.size_bytes;
-	return 0;
+	return channel_open_pipe(channel, &splice->pipe);
 }
 
 /* Bytes in the pipe are off the socket; when splice refuses the file they go the ordinary way. */

@@ -9,9 +9,6 @@
 
 #include <errno.h>
 
-#define PIPE_PREFERRED MIB
-#define CHUNK_MOST     MIB
-
 struct splice_send {
 	struct pipe pipe;
 };
@@ -21,23 +18,14 @@ static int splice_send_admit(
 {
 	if (!facts->file.regular)
 		return strategy_refuse(ret_reason, cap, "not a regular file");
-	if (strategy_needs_pipe(facts, ret_reason, cap) < 0)
-		return -1;
-	plan->chunk_bytes = strategy_chunk(facts, CHUNK_MOST, CHUNK_MOST);
-	plan->pipe_bytes = (uint32_t)min_u64(PIPE_PREFERRED, facts->host.pipe_bytes);
-	plan->depth = 1;
-	return 0;
+	return strategy_admit_pipe(facts, plan, ret_reason, cap);
 }
 
 static int splice_send_open(struct channel *channel, void *state)
 {
 	struct splice_send *splice = state;
-	int r = pipe_open(&splice->pipe, channel->pipe_bytes);
 
-	if (r < 0)
-		return r;
-	channel->stats.pipe_bytes = splice->pipe.size_bytes;
-	return 0;
+	return channel_open_pipe(channel, &splice->pipe);
 }
 
 static ssize_t splice_send_step(struct channel *channel, void *state)

@@ -21,7 +21,8 @@ static int uring_copy_recv_admit(
 		return strategy_refuse(ret_reason, cap, "this io_uring cannot receive");
 	if (!facts->file.regular || facts->file.append_only)
 		return strategy_refuse(ret_reason, cap, "needs a regular file without O_APPEND");
-	strategy_blocks(facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
+	strategy_locked_blocks(
+		facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
 	return 0;
 }
 

@@ -15,7 +15,8 @@ static int uring_copy_send_admit(
 {
 	if (strategy_needs_ring(facts, ret_reason, cap) < 0)
 		return -1;
-	strategy_blocks(facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
+	strategy_locked_blocks(
+		facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
 	return 0;
 }
 

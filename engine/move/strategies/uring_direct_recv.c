@@ -23,7 +23,8 @@ static int uring_direct_recv_admit(
 		return -1;
 	if (facts->extent.offset % STRATEGY_PAGE_BYTES != 0)
 		return strategy_refuse(ret_reason, cap, "the extent does not start on a page");
-	strategy_blocks(facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
+	strategy_locked_blocks(
+		facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
 	plan->chunk_bytes = (uint32_t)round_up(plan->chunk_bytes, STRATEGY_PAGE_BYTES);
 	return 0;
 }

@@ -17,7 +17,8 @@ static int uring_direct_send_admit(
 	if (strategy_needs_ring(facts, ret_reason, cap) < 0 ||
 		strategy_needs_direct(facts, ret_reason, cap) < 0)
 		return -1;
-	strategy_blocks(facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
+	strategy_locked_blocks(
+		facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
 	plan->chunk_bytes = (uint32_t)round_up(plan->chunk_bytes, STRATEGY_PAGE_BYTES);
 	return 0;
 }

@@ -10,8 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 
-#define CHUNK_PREFERRED MIB
-#define RING_ENTRIES    4
+#define RING_ENTRIES 4
 
 enum { TOKEN_FILL = 1, TOKEN_EMPTY, TOKEN_POLL };
 
@@ -25,13 +24,9 @@ static int uring_splice_admit(
 {
 	if (!facts->file.regular)
 		return strategy_refuse(ret_reason, cap, "not a regular file");
-	if (strategy_needs_ring(facts, ret_reason, cap) < 0 ||
-		strategy_needs_pipe(facts, ret_reason, cap) < 0)
+	if (strategy_needs_ring(facts, ret_reason, cap) < 0)
 		return -1;
-	plan->pipe_bytes = (uint32_t)min_u64(CHUNK_PREFERRED, facts->host.pipe_bytes);
-	plan->chunk_bytes = strategy_chunk(facts, plan->pipe_bytes, plan->pipe_bytes);
-	plan->depth = 1;
-	return 0;
+	return strategy_admit_pipe(facts, plan, ret_reason, cap);
 }
 
 static int uring_splice_open(struct channel *channel, void *state)
@@ -40,11 +35,10 @@ static int uring_splice_open(struct channel *channel, void *state)
 	int r = ring_open(RING_ENTRIES, &splice->ring);
 
 	if (r == 0)
-		r = pipe_open(&splice->pipe, channel->pipe_bytes);
+		r = channel_open_pipe(channel, &splice->pipe);
 	if (r < 0)
 		return r;
 	channel->stats.ring_flags = ring_setup_flags(splice->ring);
-	channel->stats.pipe_bytes = splice->pipe.size_bytes;
 	return 0;
 }
 

@@ -39,9 +39,10 @@ static int uring_zc_send_admit(
 		return -1;
 	if (!facts->host.ring_send_zc)
 		return strategy_refuse(ret_reason, cap, "this io_uring has no SEND_ZC (Linux 6.0)");
-	if (!facts->sock.tcp)
-		return strategy_refuse(ret_reason, cap, "the socket is not TCP");
-	strategy_blocks(facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
+	if (strategy_needs_pages_in_place(facts, ret_reason, cap) < 0)
+		return -1;
+	strategy_locked_blocks(
+		facts, plan, CHUNK_PREFERRED, CHUNK_MOST, DEPTH_PREFERRED, DEPTH_MOST);
 	plan->chunk_bytes = (uint32_t)round_up(plan->chunk_bytes, STRATEGY_PAGE_BYTES);
 	return 0;
 }
@@ -233,7 +234,7 @@ const struct strategy uring_zc_send = {
 	.pub = {
 		.name = "uring-zc",
 		.summary = "io_uring: O_DIRECT reads, SEND_ZC from their registered buffers",
-		.needs = "io_uring with SEND_ZC; memlock; direct I/O; a device that sends pages in place",
+		.needs = "SEND_ZC; memlock; direct I/O; TCP; scatter-gather; to pay, a remote peer",
 		.falls_back_to = "uring-direct",
 		.since = "6.0",
 		.side = ZH_SEND,

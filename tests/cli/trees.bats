@@ -1,0 +1,583 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# copy -r: whole directories arrive as they were, and a second time only what has changed is sent.
+
+load helpers
+
+# What a directory holds, with modes, sizes, times and targets; of a directory no size.
+state() {
+  (cd "$1" && find . -name .zerohaul-staging -prune -o -type d -printf '%P %y %m - %T@\n' \
+    -o -printf '%P %y %m %s %T@ %l\n' | LC_ALL=C sort)
+}
+
+same_tree() {
+  diff <(state "$1") <(state "$2") || fail "$1 and $2 have other entries"
+  diff -r --no-dereference -x .zerohaul-staging "$1" "$2" >/dev/null || fail "$1 and $2 differ"
+}
+
+# A tree with something of each kind that is carried without any option, all of it old.
+make_tree() {
+  mkdir -p "$1"/{empty,sub/deep/deeper,modes}
+  : >"$1/nothing"
+  random_file "$1/one" 1
+  random_file "$1/sub/small" 5000
+  random_file "$1/sub/deep/medium" 300001
+  random_file "$1/sub/deep/deeper/large" 3000001
+  random_file "$1/modes/read" 10
+  random_file "$1/modes/run" 300002
+  chmod 444 "$1/modes/read"
+  chmod 751 "$1/modes/run"
+  make_old "$1"
+  chmod 750 "$1/modes"
+}
+
+# Times with nanoseconds, another one for each.
+make_old() {
+  local number=0 entry
+  while IFS= read -r -d '' entry; do
+    touch -h -d "@$((1000000000 + number)).$((123456789 + number++))" "$entry"
+  done < <(find "$1" -depth -print0)
+}
+
+# sent: the bytes of files that went over the data connections of the last copy, by its report
+sent() {
+  json 'o["report"]["sender"]["stats"]["bytes"]'
+}
+
+# count NAME: a number of the report
+count() {
+  json "o['report']['$1']"
+}
+
+# both TREE: pushed to the root, pulled from there; each time it is the same tree.
+both() {
+  local tree=$1
+  shift
+  copies -r --json "$@" "$tree" "$url/"
+  json_is_valid
+  same_tree "$tree" "$T/root/${tree##*/}"
+  mkdir -p "$T/back"
+  copies -r --json "$@" "$url/${tree##*/}" "$T/back"
+  json_is_valid
+  same_tree "$tree" "$T/back/${tree##*/}"
+}
+
+@test "a tree comes back as it was: modes, times to the nanosecond, empty directories and files" {
+  serve
+  make_tree "$T/local/tree"
+  both "$T/local/tree"
+  is "$(count files_done) $(count directories) $(count files_failed)" "7 6 0"
+  is "$(count bytes)" 3605015
+}
+
+@test "without -r a directory is refused and the file beside it arrives" {
+  serve
+  make_tree "$T/local/tree"
+  random_file "$T/local/f" 100
+  copy "$T/local/tree" "$T/local/f" "$url/"
+  failed 3 "directory"
+  same "$T/local/f" "$T/root/f"
+  [[ ! -e $T/root/tree ]] || fail "the directory was made"
+  cp -r "$T/local/tree" "$T/root/tree"
+  copy "$url/tree" "$url/f" "$T/local/"
+  failed 3 "directory"
+}
+
+@test "names: blanks, UTF-8, marks and 255 bytes are kept" {
+  local name long
+  serve
+  long=$(printf 'x%.0s' {1..255})
+  mkdir "$T/local/tree"
+  for name in 'a b' ' ' '-r' '100%' '*' \\ "'" '"' $'gr\xc3\xbcn' $'\xe2\x98\x83' "$long" '.hidden' '...'; do
+    random_file "$T/local/tree/$name" 100
+    mkdir "$T/local/tree/d${name:0:254}"
+    random_file "$T/local/tree/d${name:0:254}/$name" 300000
+  done
+  both "$T/local/tree"
+}
+
+@test "names that cannot be shown are refused one by one, the others arrive" {
+  local name
+  serve
+  mkdir "$T/local/tree"
+  random_file "$T/local/tree/good" 100
+  random_file "$T/local/tree/large" 300000
+  cp -r "$T/local/tree" "$T/expected"
+  for name in $'a\nb' $'esc\e' $'\xff\xfe' $'\xe2\x80\xae'; do
+    random_file "$T/local/tree/$name" 100
+    random_file "$T/local/tree/large$name" 300000
+    mkdir "$T/local/tree/dir$name"
+    random_file "$T/local/tree/dir$name/in" 100
+  done
+  copy -r --json "$T/local/tree" "$url/"
+  is "$status" 3
+  json_is_valid
+  diff -r "$T/expected" "$T/root/tree" || fail "not just the good ones"
+  # what is in a directory that is refused fails by itself, for want of a place
+  is "$(json '[f["outcome"] for f in o["failures"]].count("UNSAFE_NAME")') $(count files_failed)" "12 16"
+  is "$(json 'sum(f["file"].startswith("tree/") for f in o["failures"])')" 16
+  mkdir "$T/back"
+  cp -r "$T/local/tree" "$T/root/bad"
+  copy -r --json "$url/bad" "$T/back"
+  is "$status" 3
+  diff -r "$T/expected" "$T/back/bad" || fail "not just the good ones"
+  is "$(json '[f["outcome"] for f in o["failures"]].count("UNSAFE_NAME")') $(count files_failed)" "12 16"
+}
+
+@test "a tree of a hundred levels, and one of many directories" {
+  local path=$T/local/tree number
+  serve
+  for number in {1..100}; do
+    path+=/level$number
+  done
+  mkdir -p "$path" "$T/local/wide"
+  random_file "$path/bottom" 300000
+  random_file "$path/small" 3
+  for number in {1..700}; do
+    mkdir -p "$T/local/wide/$number"
+    echo "$number" >"$T/local/wide/$number/f"
+  done
+  both "$T/local/tree"
+  both "$T/local/wide"
+  is "$(count files_done)" 700
+}
+
+@test "files of sizes around the limits of packs and leaves" {
+  local size
+  serve
+  mkdir "$T/local/tree"
+  for size in 262143 262144 262145 1048575 1048576 1048577 8388607 8388608 8388609; do
+    random_file "$T/local/tree/$size" "$size"
+  done
+  both "$T/local/tree"
+  both "$T/local/tree" --streams 4
+  copies -r --json --verify=none --durability=none --streams 4 "$T/local/tree" "$url/again"
+  same_tree "$T/local/tree" "$T/root/again"
+}
+
+make_links() {
+  mkdir -p "$1/sub"
+  random_file "$1/sub/f" 100
+  ln -s sub/f "$1/file"
+  ln -s sub "$1/directory"
+  ln -s nowhere "$1/dangling"
+  ln -s "$T/canary/precious" "$1/absolute"
+  ln -s "$T/canary" "$1/outside"
+  ln -s ../../../canary/private "$1/sub/up"
+  ln -s . "$1/self"
+  make_old "$1"
+}
+
+@test "links are left out and counted, or carried as they are; never followed" {
+  serve
+  make_links "$T/local/tree"
+  copies -r --json "$T/local/tree" "$url/"
+  is "$(count links_skipped) $(count files_done)" "7 1"
+  is "$(find "$T/root/tree" -type l)" ""
+  is "$(find "$T/root/tree" -type f -printf '%P')" sub/f
+  rm -r "$T/root/tree"
+  both "$T/local/tree" --links
+  is "$(count links_skipped) $(count files_done)" "0 8"
+  copies -r --json "$url/tree" "$T/local/without"
+  is "$(find "$T/local/without" -type l) $(count files_done)" " 1"
+}
+
+@test "again with links nothing fails, and one that points elsewhere is replaced" {
+  serve
+  make_links "$T/local/tree"
+  copies -r -l "$T/local/tree" "$url/"
+  copies -r -l --json "$T/local/tree" "$url/"
+  same_tree "$T/local/tree" "$T/root/tree"
+  ln -sfn elsewhere "$T/local/tree/dangling"
+  copies -r -l --json "$T/local/tree" "$url/"
+  is "$(readlink "$T/root/tree/dangling")" elsewhere
+}
+
+@test "a link at the destination is not followed" {
+  serve
+  make_tree "$T/local/tree"
+  mkdir "$T/root/tree"
+  ln -s "$T/canary" "$T/root/tree/sub"
+  ln -s "$T/canary/precious" "$T/root/tree/one"
+  ln -s "$T/canary/new" "$T/root/tree/nothing"
+  ln -s "$T/canary/new" "$T/root/tree/modes"
+  copy -r --json "$T/local/tree" "$url/"
+  is "$status" 3
+  [[ -L $T/root/tree/sub && -L $T/root/tree/modes ]] || fail "a link was replaced by a directory"
+  [[ -d $T/root/tree/empty ]] || fail "what could arrive did not"
+  is "$(json 'sorted(f["file"] for f in o["failures"] if f["outcome"] == "EXISTS")')" \
+    "['tree/modes', 'tree/nothing', 'tree/one', 'tree/sub']"
+}
+
+@test "a source that is a link itself is a link's target only when it is named" {
+  serve
+  make_tree "$T/local/tree"
+  ln -s tree "$T/local/link"
+  copy -r "$T/local/link" "$url/"
+  if [[ $status -eq 0 ]]; then
+    same_tree "$T/local/tree" "$T/root/link"
+  else
+    nothing_in "$T/root"
+  fi
+}
+
+@test "FIFOs and sockets are left out and counted, several names of one file are counted" {
+  serve
+  make_tree "$T/local/tree"
+  cp -a "$T/local/tree" "$T/expected"
+  mkfifo "$T/local/tree/fifo" "$T/local/tree/sub/fifo"
+  python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' "$T/local/tree/sock"
+  touch -d @1000000000 "$T/local/tree" "$T/local/tree/sub" "$T/expected" "$T/expected/sub"
+  ln "$T/local/tree/one" "$T/local/tree/empty/other"
+  ln "$T/local/tree/one" "$T/expected/empty/other" 2>/dev/null || cp -p "$T/local/tree/one" "$T/expected/empty/other"
+  touch -d @1000000000 "$T/local/tree/empty" "$T/expected/empty"
+  copies -r --json "$T/local/tree" "$url/"
+  is "$(count special_skipped) $(count hard_links)" "3 2"
+  same_tree "$T/expected" "$T/root/tree"
+  copies -r --json "$url/tree" "$T/local/back"
+  same_tree "$T/expected" "$T/local/back"
+}
+
+# Where a file has data, by SEEK_DATA.
+data_map() {
+  python3 - "$1" <<'PY'
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+at, size = 0, os.fstat(fd).st_size
+while at < size:
+    try:
+        start = os.lseek(fd, at, os.SEEK_DATA)
+    except OSError:
+        break
+    at = os.lseek(fd, start, os.SEEK_HOLE)
+    print(start, at)
+PY
+}
+
+@test "a sparse file keeps its holes" {
+  local name
+  serve
+  mkdir "$T/local/tree"
+  truncate -s 200M "$T/local/tree/hole"
+  for name in front back middle; do
+    truncate -s 100000003 "$T/local/tree/$name"
+  done
+  head -c 3000000 /dev/urandom | dd of="$T/local/tree/front" conv=notrunc status=none
+  head -c 3000000 /dev/urandom | dd of="$T/local/tree/middle" bs=4096 seek=5001 conv=notrunc status=none
+  head -c 5000 /dev/urandom | dd of="$T/local/tree/middle" bs=4096 seek=9001 conv=notrunc status=none
+  head -c 4099 /dev/urandom | dd of="$T/local/tree/back" bs=1 seek=99995904 conv=notrunc status=none
+  make_old "$T/local/tree"
+  [[ $(stat -c %b "$T/local/tree/hole") -lt 1000 ]] || skip "no sparse files here"
+  both "$T/local/tree"
+  (($(sent) < 12 * 1048576)) || fail "holes were sent: $(sent)"
+  for name in hole front back middle; do
+    diff <(data_map "$T/local/tree/$name") <(data_map "$T/root/tree/$name") ||
+      fail "$name has other holes"
+    # where its extents are is in blocks, too
+    (($(stat -c %b "$T/root/tree/$name") <= $(stat -c %b "$T/local/tree/$name") + 64)) ||
+      fail "$name takes more than its data"
+  done
+  copies -r --json "$T/local/tree" "$url/"
+  is "$(sent)" 0
+  for name in hole front back middle; do
+    diff <(data_map "$T/local/tree/$name") <(data_map "$T/root/tree/$name") ||
+      fail "$name has other holes the second time"
+  done
+}
+
+@test "how a source is written decides about its name, as with cp" {
+  serve
+  make_tree "$T/local/tree"
+  mkdir "$T/root"/{1,2,3,4}
+  copies -r "$T/local/tree" "$url/1"
+  same_tree "$T/local/tree" "$T/root/1/tree"
+  copies -r "$T/local/tree/" "$url/2"
+  same_tree "$T/local/tree" "$T/root/2/tree"
+  copies -r "$T/local/tree/." "$url/3"
+  diff -r "$T/local/tree" "$T/root/3"
+  (cd "$T/local/tree" && copies -r . "$url/4")
+  diff -r "$T/local/tree" "$T/root/4"
+  mkdir "$T/local"/{1,2,3,4}
+  copies -r "$url/1/tree" "$T/local/1"
+  same_tree "$T/local/tree" "$T/local/1/tree"
+  copies -r "$url/1/tree/" "$T/local/2"
+  same_tree "$T/local/tree" "$T/local/2/tree"
+  copy -r "$url/1/tree/." "$T/local/3"
+  failed 15 "cannot be said"
+  copies -r "$url/" "$T/local/4"
+  same_tree "$T/local/tree" "$T/local/4/1/tree"
+  [[ ! -e $T/local/4/.zerohaul-staging ]] || fail "staging was copied"
+}
+
+@test "a destination that is not there is made, and has the name that was given" {
+  serve
+  make_tree "$T/local/tree"
+  copies -r "$T/local/tree" "$url/new"
+  same_tree "$T/local/tree" "$T/root/new"
+  copies -r "$T/local/tree/." "$url/contents"
+  same_tree "$T/local/tree" "$T/root/contents"
+  copies -r "$url/new" "$T/local/pulled"
+  same_tree "$T/local/tree" "$T/local/pulled"
+}
+
+@test "a destination that is a file stays one" {
+  serve
+  make_tree "$T/local/tree"
+  random_file "$T/root/file" 100
+  cp "$T/root/file" "$T/local/file"
+  copy -r --json "$T/local/tree" "$url/file"
+  # that of the one failure, unless more was sent before it was heard of
+  [[ $status -eq 3 || $status -eq 30 ]] || fail "exit status $status"
+  is "$(json 'sum(f["file"] == "" for f in o["failures"])')" 0
+  same "$T/local/file" "$T/root/file"
+  cp -r "$T/local/tree" "$T/root/tree"
+  copy -r "$url/tree" "$T/local/file"
+  [[ $status -eq 3 || $status -eq 30 ]] || fail "exit status $status"
+  same "$T/local/file" "$T/root/file"
+}
+
+@test "several sources, files and directories, and two that would have one name" {
+  serve
+  make_tree "$T/local/one"
+  make_tree "$T/local/two"
+  random_file "$T/local/file" 300000
+  ln -s file "$T/local/link"
+  mkdir "$T/root/in" "$T/local/back"
+  copies -r --json "$T/local/one" "$T/local/file" "$T/local/two" "$url/in"
+  same_tree "$T/local/one" "$T/root/in/one"
+  same_tree "$T/local/two" "$T/root/in/two"
+  same "$T/local/file" "$T/root/in/file"
+  copies -r "$url/in/one" "$url/in/file" "$url/in/two" "$T/local/back"
+  same_tree "$T/root/in" "$T/local/back" || diff -r "$T/root/in" "$T/local/back"
+  mkdir "$T/local/x"
+  make_tree "$T/local/x/one"
+  copy -r "$T/local/one" "$T/local/x/one" "$url/in"
+  failed 1 "same name"
+  copy -r --json "$T/local/one" "$T/local/absent" "$url/in"
+  is "$status" 3
+  is "$(json '[f["outcome"] for f in o["failures"]]')" "['SRC_GONE']"
+}
+
+@test "a second time nothing is sent, and of one changed file only that" {
+  serve
+  make_tree "$T/local/tree"
+  copies -r "$T/local/tree" "$url/"
+  copies -r --json "$T/local/tree" "$url/"
+  json_is_valid
+  is "$(sent) $(count bytes) $(count files_done) $(count files_skipped)" "0 0 0 7"
+  same_tree "$T/local/tree" "$T/root/tree"
+  random_file "$T/local/tree/sub/deep/medium" 300005
+  copies -r --json "$T/local/tree" "$url/"
+  is "$(sent) $(count bytes) $(count files_done) $(count files_skipped)" "300005 300005 1 6"
+  same_tree "$T/local/tree" "$T/root/tree"
+  random_file "$T/local/tree/one" 77
+  copies -r --json "$T/local/tree" "$url/"
+  is "$(sent) $(count bytes) $(count files_done) $(count files_skipped)" "77 77 1 6"
+  same_tree "$T/local/tree" "$T/root/tree"
+  copies -r --json "$url/tree" "$T/local/"
+  is "$(sent) $(count bytes) $(count files_done) $(count files_skipped)" "0 0 0 7"
+}
+
+@test "another content of equal size and time is found, unless size and time are trusted" {
+  local file
+  serve
+  make_tree "$T/local/tree"
+  cp -a "$T/local/tree" "$T/root/"
+  for file in one sub/small sub/deep/medium sub/deep/deeper/large; do
+    head -c "$(stat -c %s "$T/local/tree/$file")" /dev/zero |
+      dd of="$T/root/tree/$file" conv=notrunc status=none
+    touch -r "$T/local/tree/$file" "$T/root/tree/$file"
+  done
+  copies -r --json --existing=trust "$T/local/tree" "$url/"
+  is "$(sent) $(count files_done) $(count files_skipped)" "0 0 7"
+  cmp -s "$T/local/tree/sub/small" "$T/root/tree/sub/small" && fail "it was not trusted"
+  copies -r --json "$T/local/tree" "$url/"
+  is "$(count files_done) $(count files_skipped)" "4 3"
+  same_tree "$T/local/tree" "$T/root/tree"
+}
+
+@test "--existing=digest goes by content, whatever the times" {
+  serve
+  make_tree "$T/local/tree"
+  cp -r "$T/local/tree" "$T/root/"
+  copies -r --json --existing=digest "$T/local/tree" "$url/"
+  is "$(sent) $(count files_done) $(count files_skipped)" "0 0 7"
+  same_tree "$T/local/tree" "$T/root/tree"
+  touch -d @1500000000 "$T/root/tree/sub/deep/deeper/large"
+  copies -r --json "$T/local/tree" "$url/"
+  is "$(sent) $(count files_done) $(count files_skipped)" "3000001 1 6"
+  same_tree "$T/local/tree" "$T/root/tree"
+}
+
+@test "rules leave out and take" {
+  serve
+  make_tree "$T/local/tree"
+  mkdir "$T/local/tree/.git"
+  random_file "$T/local/tree/.git/object" 300000
+  random_file "$T/local/tree/sub/x.o" 100
+  random_file "$T/local/tree/sub/keep.o" 100
+  rm -rf "$T/expected"
+  cp -a "$T/local/tree" "$T/expected"
+  rm -r "$T/expected/.git" "$T/expected/sub/x.o"
+  copies -r --exclude .git/ --include keep.o --exclude '*.o' "$T/local/tree" "$url/"
+  diff -r "$T/expected" "$T/root/tree" || fail "the rules were not kept"
+  copies -r --exclude .git/ --include keep.o --exclude '*.o' "$T/local/tree" "$url/second"
+  diff -r "$T/expected" "$T/root/second"
+  cp -a "$T/local/tree" "$T/root/all"
+  copies -r --exclude .git/ --include keep.o --exclude '*.o' "$url/all" "$T/local/pulled"
+  diff -r "$T/expected" "$T/local/pulled" || fail "the rules of a pull were not kept"
+  rm -r "$T/expected/sub"
+  copies -r --exclude /sub --exclude .git "$T/local/tree" "$url/third"
+  diff -r "$T/expected" "$T/root/third"
+  copy -r --exclude '' "$T/local/tree" "$url/fourth"
+  [[ $status -eq 1 ]] || fail "an empty pattern is taken"
+}
+
+@test "--no-clobber replaces nothing and brings what is not there" {
+  serve
+  make_tree "$T/local/tree"
+  mkdir -p "$T/root/tree/sub/deep"
+  echo old >"$T/root/tree/one"
+  echo old >"$T/root/tree/sub/deep/medium"
+  copy -r --json --no-clobber "$T/local/tree" "$url/"
+  is "$status" 3
+  is "$(json 'sorted(set(f["outcome"] for f in o["failures"]))') $(count files_failed)" "['EXISTS'] 2"
+  is "$(cat "$T/root/tree/one" "$T/root/tree/sub/deep/medium")" $'old\nold'
+  same "$T/local/tree/sub/small" "$T/root/tree/sub/small"
+  same "$T/local/tree/sub/deep/deeper/large" "$T/root/tree/sub/deep/deeper/large"
+}
+
+@test "what cannot be read is named, everything else arrives" {
+  serve
+  make_tree "$T/local/tree"
+  random_file "$T/local/tree/secret" 100
+  random_file "$T/local/tree/large-secret" 300000
+  mkdir "$T/local/tree/closed"
+  random_file "$T/local/tree/closed/f" 100
+  cp -a "$T/local/tree" "$T/expected"
+  rm -r "$T/expected"/{secret,large-secret,closed/f}
+  chmod 000 "$T/local/tree"/{secret,large-secret,closed}
+  mkdir "$T/root/tree"
+  echo old | tee "$T/root/tree/secret" >"$T/expected/secret"
+  cp "$T/key" "$T/key-user"
+  chmod 600 "$T/key-user"
+  [[ $EUID -ne 0 ]] || chown -R 65534:65534 "$T/local" "$T/key-user"
+  zh_as_user copy -r --json --key "$T/key-user" "$T/local/tree" "$url/"
+  is "$status" 3
+  json_is_valid
+  is "$(json 'sorted(f["file"] for f in o["failures"])')" \
+    "['tree/closed', 'tree/large-secret', 'tree/secret']"
+  rmdir "$T/root/tree/closed" 2>/dev/null || true
+  rmdir "$T/expected/closed"
+  diff -r "$T/expected" "$T/root/tree" || fail "something did not arrive"
+  chmod 700 "$T/local/tree/closed"
+}
+
+@test "a directory where a file is, and a file where a directory is: the others arrive" {
+  serve
+  make_tree "$T/local/tree"
+  mkdir -p "$T/root/tree/one" "$T/root/tree/sub/deep/medium"
+  echo file >"$T/root/tree/modes"
+  copy -r --json "$T/local/tree" "$url/"
+  is "$status" 3
+  json_is_valid
+  is "$(json 'sorted(f["file"] for f in o["failures"] if f["outcome"] == "EXISTS")')" \
+    "['tree/modes', 'tree/one', 'tree/sub/deep/medium']"
+  is "$(count files_failed)" 5
+  is "$(cat "$T/root/tree/modes")" file
+  [[ -d $T/root/tree/one && -d $T/root/tree/sub/deep/medium ]] || fail "a directory was replaced"
+  same "$T/local/tree/sub/small" "$T/root/tree/sub/small"
+  same "$T/local/tree/sub/deep/deeper/large" "$T/root/tree/sub/deep/deeper/large"
+  [[ -d $T/root/tree/empty ]] || fail "the empty directory is missing"
+}
+
+@test "a read-only directory at the destination: named, the others arrive" {
+  serve
+  make_tree "$T/root/tree"
+  mkdir "$T/local/into"
+  cp -r "$T/root/tree" "$T/local/into/"
+  rm -r "$T/local/into/tree/sub/"*
+  chmod 555 "$T/local/into/tree/sub"
+  cp "$T/key" "$T/key-user"
+  chmod 600 "$T/key-user"
+  [[ $EUID -ne 0 ]] || chown -R 65534:65534 "$T/local" "$T/key-user"
+  zh_as_user copy -r --json --key "$T/key-user" "$url/tree" "$T/local/into"
+  is "$status" 3
+  json_is_valid
+  is "$(json 'sorted(f["file"] for f in o["failures"] if f["outcome"] == "PERM")')" \
+    "['tree/sub/deep', 'tree/sub/small']"
+  same "$T/root/tree/one" "$T/local/into/tree/one"
+  same "$T/root/tree/modes/run" "$T/local/into/tree/modes/run"
+  chmod 755 "$T/local/into/tree/sub"
+}
+
+@test "a source directory without write permission is copied with what is in it" {
+  serve
+  make_tree "$T/local/tree"
+  chmod 555 "$T/local/tree/sub" "$T/local/tree/sub/deep"
+  both "$T/local/tree"
+  copies -r --json "$T/local/tree" "$url/"
+  is "$(sent)" 0
+  chmod -R u+w "$T/local/tree" "$T/root" "$T/back"
+}
+
+@test "every durability, streams and no verification" {
+  local option number=0
+  serve
+  make_tree "$T/local/tree"
+  for option in --durability=none --durability=file --verify=none --streams=4 --streams=9 \
+    --cache=drop --strategy=copy --strategy=splice --receive-strategy=splice; do
+    copies -r --json "$option" "$T/local/tree" "$url/$((++number))"
+    json_is_valid
+    same_tree "$T/local/tree" "$T/root/$number"
+    copies -r --json "$option" "$T/local/tree/." "$url/$number"
+    is "$(count files_done) $(count files_skipped)" "0 7"
+    mkdir "$T/local/back"
+    copies -r --json "$option" "$url/$number" "$T/local/back"
+    diff -r "$T/local/tree" "$T/local/back/$number"
+    rm -r "$T/local/back"
+  done
+}
+
+@test "a receiver that discards makes nothing of a tree" {
+  serve
+  make_tree "$T/local/tree"
+  copies -r --json --receive-strategy=discard --verify=none --durability=none "$T/local/tree" "$url/"
+  is "$(count files_done) $(count bytes)" "7 3605015"
+  nothing_in "$T/root"
+}
+
+@test "a read-only server takes no tree and gives one" {
+  serve --read-only
+  make_tree "$T/root/tree"
+  copies -r "$url/tree" "$T/local/"
+  same_tree "$T/root/tree" "$T/local/tree"
+  copy -r "$T/local/tree" "$url/new"
+  failed 14 ""
+  [[ ! -e $T/root/new ]] || fail "it was made"
+}
+
+@test "a full disk in the middle of a tree: what arrived is complete, and with space it gets through" {
+  local name number
+  need_root
+  mount -t tmpfs -o size=12m none "$T/root" || skip "no tmpfs can be mounted"
+  mounts+=("$T/root")
+  serve
+  mkdir "$T/local/tree"
+  for number in {1..4}; do
+    random_file "$T/local/tree/large$number" 5000000
+  done
+  for number in {1..200}; do
+    random_file "$T/local/tree/$number" 9000
+  done
+  copy -r --json "$T/local/tree" "$url/"
+  is "$status" 3
+  is "$(json 'set(f["outcome"] for f in o["failures"])')" "{'NOSPACE'}"
+  cd "$T/local/tree"
+  for name in *; do
+    [[ ! -e "$T/root/tree/$name" ]] || same "$name" "$T/root/tree/$name"
+  done
+  mount -o remount,size=100m "$T/root"
+  copies -r "$T/local/tree" "$url/"
+  same_tree "$T/local/tree" "$T/root/tree"
+}
