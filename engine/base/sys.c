@@ -254,11 +254,23 @@ int sys_openat2(int dir, const char *name, int flags, mode_t mode, uint64_t reso
 	return CALL(SYS_OPEN, syscall(SYS_openat2, dir, name, &how, sizeof(how)));
 }
 
+struct proc_path {
+	char text[40];
+};
+
+static struct proc_path proc_path(int fd)
+{
+	struct proc_path path;
+
+	(void)snprintf(path.text, sizeof(path.text), "/proc/self/fd/%d", fd);
+	return path;
+}
+
 int sys_reopen(int fd, int flags)
 {
-	char path[40];
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	return CALL(SYS_OPEN, open(path, flags | O_CLOEXEC));
+	struct proc_path path = proc_path(fd);
+
+	return CALL(SYS_OPEN, open(path.text, flags | O_CLOEXEC));
 }
 
 int sys_mkdirat(int dir, const char *name, mode_t mode)
@@ -285,6 +297,18 @@ int sys_renameat2(int from_dir, const char *from, int to_dir, const char *to, un
 int sys_linkat(int from_dir, const char *from, int to_dir, const char *to, int flags)
 {
 	return CALL(SYS_LINK, linkat(from_dir, from, to_dir, to, flags));
+}
+
+int sys_link_open(int fd, int to_dir, const char *to)
+{
+	return CALL(SYS_LINK, linkat(fd, "", to_dir, to, AT_EMPTY_PATH));
+}
+
+int sys_link_open_by_proc(int fd, int to_dir, const char *to)
+{
+	struct proc_path path = proc_path(fd);
+
+	return CALL(SYS_LINK, linkat(AT_FDCWD, path.text, to_dir, to, AT_SYMLINK_FOLLOW));
 }
 
 int sys_symlinkat(const char *target, int dir, const char *name)
@@ -440,13 +464,33 @@ int sys_flock(int fd, int operation)
 	return CALL(SYS_FLOCK, flock(fd, operation));
 }
 
-uint64_t sys_file_size_limit(void)
+static uint64_t limit_of(int resource)
 {
 	struct rlimit limit;
 
-	if (getrlimit(RLIMIT_FSIZE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+	if (getrlimit(resource, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
 		return UINT64_MAX;
 	return (uint64_t)limit.rlim_cur;
+}
+
+uint64_t sys_file_size_limit(void)
+{
+	return limit_of(RLIMIT_FSIZE);
+}
+
+uint64_t sys_open_files_limit(void)
+{
+	return limit_of(RLIMIT_NOFILE);
+}
+
+void sys_raise_open_files_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 uid_t sys_euid(void)

@@ -104,6 +104,9 @@ void sys_unlinkat_quiet(int dir, const char *name, int flags);
 int sys_renameat2(
 	int from_dir, const char *from, int to_dir, const char *to, unsigned flags) must_check;
 int sys_linkat(int from_dir, const char *from, int to_dir, const char *to, int flags) must_check;
+/* Gives an open file a name: by its descriptor, or by the link to it in /proc/self/fd. */
+int sys_link_open(int fd, int to_dir, const char *to) must_check;
+int sys_link_open_by_proc(int fd, int to_dir, const char *to) must_check;
 int sys_symlinkat(const char *target, int dir, const char *name) must_check;
 int sys_fstat(int fd, struct stat *ret_stat) must_check;
 int sys_fstatat(int dir, const char *name, struct stat *ret_stat, int flags) must_check;
@@ -130,6 +133,10 @@ int sys_flock(int fd, int operation) must_check;
 /* Largest file this process may write (RLIMIT_FSIZE); UINT64_MAX: no limit. Crossing it is a
  * SIGXFSZ. */
 uint64_t sys_file_size_limit(void);
+/* Descriptors this process may have (RLIMIT_NOFILE); UINT64_MAX: no limit. */
+uint64_t sys_open_files_limit(void);
+/* Raises that to what the process may raise it to. A refusal leaves it as it was. */
+void sys_raise_open_files_limit(void);
 uid_t sys_euid(void);
 /* Whether the kernel is this version or later. False when that cannot be told. */
 bool sys_kernel_is(unsigned major, unsigned minor) must_check;

@@ -668,6 +668,8 @@ static int place_member(struct receiver *receiver, struct arrival *arrival,
 
 	if (check_name(receiver, member->parent, member->name, sizeof(member->name), err) < 0)
 		return -EINVAL;
+	if (dirs_is_new(receiver->dirs, member->parent))
+		return MEMBER_WANTED; /* a name that came meanwhile is found by the commit */
 	r = hold_parent(receiver, member->parent, &dir, err);
 	if (r != 0)
 		return r < 0 ? r : -ENOENT;

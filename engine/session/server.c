@@ -180,6 +180,7 @@ static _Noreturn void session_process(
 	(void)signal(SIGTERM, SIG_DFL); /* what the program does on signals is the listener's */
 	(void)signal(SIGINT, SIG_IGN);
 	(void)signal(SIGPIPE, SIG_IGN);
+	sys_raise_open_files_limit(); /* many small files are open until they are committed */
 	sys_close(server->listener);
 	for (size_t i = 0; i < ARRAY_LEN(server->pending); i++)
 		if (&server->pending[i] != pending)

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * batch.c - many small files with few calls for each: open, write, fstat, futimens and close; later
- * fstatat and rename. What is slow, the disk, is waited for once for all of them.
+ * batch.c - many small files with few calls for each: open, write, futimens and fstat; later linkat
+ * and close, or fstatat and rename for one with a staging name. What is slow, the disk, is waited
+ * for once for all of them.
+ *
+ * A file that is synced by itself gets a staging name first: btrfs syncs the data of one that has
+ * none, but leaves it out of its log, so that after a crash it could be there and empty.
  *
  * The descriptor for syncfs is the scratch directory's: it is opened before the first file is
  * written, and the kernel tells each descriptor of the errors since then (Linux 5.8).
@@ -11,6 +15,7 @@
 #include "base/sys.h"
 #include "store/publish.h"
 #include "store/scratch.h"
+#include "store/unnamed.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -36,6 +41,7 @@ struct batch {
 	bool syncfs_tells; /* of errors */
 	pthread_mutex_t beginning;
 	struct scratch scratch;
+	struct unnamed unnamed;
 	_Atomic uint64_t last; /* number given to a file */
 	uint64_t lost; /* a sync that failed was after these, who may not hear of it again */
 };
@@ -65,19 +71,9 @@ void batch_free(struct batch *batch)
 {
 	if (!batch)
 		return;
+	CHECK(atomic_load(&batch->unnamed.count) == 0);
 	scratch_close(batch->staging, &batch->scratch);
 	free(batch);
-}
-
-static int begin(struct batch *batch, struct zh_error *err)
-{
-	int r = 0;
-
-	(void)pthread_mutex_lock(&batch->beginning);
-	if (batch->scratch.dir < 0)
-		r = scratch_open(batch->staging, &batch->scratch, err);
-	(void)pthread_mutex_unlock(&batch->beginning);
-	return r;
 }
 
 static struct staged_name name_of(uint64_t number)
@@ -86,6 +82,21 @@ static struct staged_name name_of(uint64_t number)
 
 	(void)snprintf(name.text, sizeof(name.text), "%llx", (unsigned long long)number);
 	return name;
+}
+
+static int begin(struct batch *batch, struct zh_error *err)
+{
+	struct staged_name nobodys = name_of(0);
+	int r = 0;
+
+	(void)pthread_mutex_lock(&batch->beginning);
+	if (batch->scratch.dir < 0) {
+		r = scratch_open(batch->staging, &batch->scratch, err);
+		if (r == 0)
+			unnamed_init(&batch->unnamed, batch->scratch.dir, nobodys.text);
+	}
+	(void)pthread_mutex_unlock(&batch->beginning);
+	return r;
 }
 
 /* ------------------------------ writing ------------------------------------------------- */
@@ -158,6 +169,39 @@ static bool is_synced_at_once(const struct batch *batch, const struct batch_file
 	return (publish_mode(batch->staging, file->mode) & 0400) == 0;
 }
 
+static int fill_file(const struct batch *batch, struct batch_file *file, int fd,
+	const struct timespec times[2], const void *bytes, size_t length, struct zh_error *err)
+{
+	int r = write_all(fd, bytes, length);
+
+	if (r < 0)
+		return err_set(err, err_of_destination(r), r, STAGE_WRITE,
+			"the staging file cannot be written");
+	return set_attributes(batch, file, fd, times, err);
+}
+
+/* 1: not this way; nothing has happened. */
+static int write_unnamed(struct batch *batch, struct batch_file *file,
+	const struct timespec times[2], const void *bytes, size_t length, struct zh_error *err)
+{
+	int dir, fd, r;
+
+	if (dirs_get(batch->dirs, file->parent, &dir) < 0)
+		return 1; /* which batch_commit will find, and tell */
+	fd = unnamed_open(&batch->unnamed, dir, publish_mode(batch->staging, file->mode));
+	dirs_put(batch->dirs, file->parent);
+	if (fd < 0)
+		return 1;
+	r = fill_file(batch, file, fd, times, bytes, length, err);
+	if (r < 0) {
+		unnamed_close(&batch->unnamed, fd);
+		return r;
+	}
+	file->unnamed = true;
+	file->fd = fd;
+	return 0;
+}
+
 static int write_file(const struct batch *batch, struct batch_file *file, const char *staged,
 	const struct timespec times[2], const void *bytes, size_t length, struct zh_error *err)
 {
@@ -168,12 +212,7 @@ static int write_file(const struct batch *batch, struct batch_file *file, const 
 	if (fd < 0)
 		return err_set(err, err_of_destination(fd), fd, STAGE_WRITE,
 			"no file can be made in the staging directory");
-	r = write_all(fd, bytes, length);
-	if (r < 0)
-		(void)err_set(err, err_of_destination(r), r, STAGE_WRITE,
-			"the staging file cannot be written");
-	if (r == 0)
-		r = set_attributes(batch, file, fd, times, err);
+	r = fill_file(batch, file, fd, times, bytes, length, err);
 	if (r == 0 && is_synced_at_once(batch, file))
 		r = publish_sync(fd, PUBLISH_SYNC, "the file", err);
 	sys_close(fd);
@@ -233,6 +272,7 @@ int batch_write(struct batch *batch, struct batch_file *file, const void *bytes,
 	int r = check_file(batch, file, length, err);
 
 	file->staged = 0;
+	file->unnamed = false;
 	file->error = NULL;
 	if (r == 0)
 		r = publish_times(file->mtime_s, file->mtime_ns, times, err);
@@ -242,7 +282,9 @@ int batch_write(struct batch *batch, struct batch_file *file, const void *bytes,
 		number = atomic_fetch_add(&batch->last, 1) + 1;
 		staged = name_of(number);
 		r = file->link ? write_link(batch, file, staged.text, times, bytes, length, err)
-			       : write_file(batch, file, staged.text, times, bytes, length, err);
+			       : write_unnamed(batch, file, times, bytes, length, err);
+		if (r == 1)
+			r = write_file(batch, file, staged.text, times, bytes, length, err);
 	}
 	if (r == 0)
 		file->staged = number;
@@ -251,13 +293,22 @@ int batch_write(struct batch *batch, struct batch_file *file, const void *bytes,
 	return r;
 }
 
+static void close_unnamed(struct batch *batch, struct batch_file *file)
+{
+	unnamed_close(&batch->unnamed, file->fd);
+	file->unnamed = false;
+}
+
 void batch_drop(struct batch *batch, struct batch_file *file)
 {
 	struct staged_name staged = name_of(file->staged);
 
 	if (file->staged == 0)
 		return;
-	sys_unlinkat_quiet(batch->scratch.dir, staged.text, 0);
+	if (file->unnamed)
+		close_unnamed(batch, file);
+	else
+		sys_unlinkat_quiet(batch->scratch.dir, staged.text, 0);
 	file->staged = 0;
 }
 
@@ -291,7 +342,30 @@ static int sync_all(struct batch *batch, const char *stage, const char *what, st
 	return r;
 }
 
-static int sync_file(struct batch *batch, const struct batch_file *file, struct zh_error *err)
+/* Gives an unnamed file its staging name. Its descriptor stays open. */
+static int name_unnamed(
+	const struct batch *batch, const struct batch_file *file, struct zh_error *err)
+{
+	struct staged_name staged = name_of(file->staged);
+	int r = unnamed_link(&batch->unnamed, file->fd, batch->scratch.dir, staged.text);
+
+	return r < 0 ? err_set(err, err_of_destination(r), r, PUBLISH_RENAME,
+			       "the file cannot be given a name in the staging directory")
+		     : 0;
+}
+
+static int sync_unnamed(struct batch *batch, struct batch_file *file, struct zh_error *err)
+{
+	int r = name_unnamed(batch, file, err);
+
+	if (r < 0)
+		return r;
+	r = publish_sync(file->fd, PUBLISH_SYNC, "the file", err);
+	close_unnamed(batch, file);
+	return r;
+}
+
+static int sync_named(struct batch *batch, const struct batch_file *file, struct zh_error *err)
 {
 	struct staged_name staged = name_of(file->staged);
 	int fd = sys_openat(batch->scratch.dir, staged.text, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
@@ -307,6 +381,13 @@ static int sync_file(struct batch *batch, const struct batch_file *file, struct 
 	return r;
 }
 
+static int sync_file(struct batch *batch, struct batch_file *file, struct zh_error *err)
+{
+	if (file->unnamed)
+		return sync_unnamed(batch, file, err);
+	return is_synced_at_once(batch, file) ? 0 : sync_named(batch, file, err);
+}
+
 /* A link cannot be opened: it is synced with the directory that it is in. */
 static void sync_each(struct batch *batch, struct batch_file *const *file, size_t count)
 {
@@ -316,7 +397,7 @@ static void sync_each(struct batch *batch, struct batch_file *const *file, size_
 	for (size_t i = 0; i < count; i++) {
 		err_init(&err);
 		links |= file[i]->link;
-		if (file[i]->error || file[i]->link || is_synced_at_once(batch, file[i]))
+		if (file[i]->error || file[i]->link)
 			continue;
 		if (sync_file(batch, file[i], &err) < 0)
 			fail(batch, file[i], &err);
@@ -445,25 +526,52 @@ static int check_staged(const struct batch *batch, const struct batch_file *file
 	return 0;
 }
 
+static int place_named(const struct batch *batch, struct batch_file *file,
+	const struct publish_target *target, struct zh_error *err)
+{
+	struct staged_name staged = name_of(file->staged);
+	int r = check_staged(batch, file, staged.text, err);
+
+	return r < 0 ? r : publish_rename(batch->scratch.dir, staged.text, target, err);
+}
+
+/* A link never replaces anything. Where something is to be replaced, a rename does it. */
+static int place_unnamed(struct batch *batch, struct batch_file *file,
+	struct publish_target *target, struct zh_error *err)
+{
+	int r = unnamed_link(&batch->unnamed, file->fd, target->parent, target->name);
+
+	if (r == -EEXIST && !target->no_clobber) {
+		r = name_unnamed(batch, file, err);
+		if (r < 0)
+			return r;
+		close_unnamed(batch, file);
+		target->likely_free = false;
+		return place_named(batch, file, target, err);
+	}
+	if (r < 0)
+		return publish_refused(r, err);
+	close_unnamed(batch, file);
+	return 0;
+}
+
 static int place_file(struct round *round, struct batch_file *file, struct zh_error *err)
 {
-	const struct batch *batch = round->batch;
-	struct staged_name staged = name_of(file->staged);
+	struct batch *batch = round->batch;
 	char name[ROOT_NAME_MAX + 1];
 	struct publish_target target = {
 		.name = name, .no_clobber = file->no_clobber, .links = true, .likely_free = true
 	};
 	int r = publish_name(file->name, file->name_length, name, err);
 
-	if (r == 0)
-		r = check_staged(batch, file, staged.text, err);
 	if (r < 0)
 		return r;
 	r = find_place(round, file->parent, &target.parent);
 	if (r < 0)
 		return err_set(err, err_of_destination(r), r, PUBLISH_RENAME,
 			"the directory of the file cannot be reached");
-	r = publish_rename(batch->scratch.dir, staged.text, &target, err);
+	r = file->unnamed ? place_unnamed(batch, file, &target, err)
+			  : place_named(batch, file, &target, err);
 	if (r == 0)
 		file->staged = 0;
 	return r;

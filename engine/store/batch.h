@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * batch.h - many small files from memory to visible and durable, together: each is written to a
- * staging name as it comes; then all of them are synced at once (syncfs), given their names, and
- * the names are synced at once. The promise is that of commit.h: a visible name is absent, old or
- * complete, and durable when batch_commit says so.
+ * batch.h - many small files from memory to visible and durable, together: each is written as it
+ * comes; then all of them are synced at once (syncfs), given their names, and the names are synced
+ * at once. The promise is that of commit.h: a visible name is absent, old or complete, and durable
+ * when batch_commit says so.
  *
- * The staging names of a batch are in a directory of their own in the staging directory, locked
+ * Until then a file has no name at all, only a descriptor (unnamed.h), so nobody can meddle with it
+ * and a killed receiver leaves nothing of it. A link, a file when the descriptors are used up or
+ * the file system knows no such files, and one whose name is taken or that is synced by itself, has
+ * a staging name. Those of a batch are in a directory of their own in the staging directory, locked
  * while its receiver lives; what a killed one has left is removed by the next one that begins.
  *
  * Thread: batch_write by any number of threads at once, also beside the rest, which is for one at a
@@ -35,6 +38,8 @@ struct batch_file {
 	uint32_t mtime_ns;
 	/* filled by batch_write */
 	uint64_t staged; /* number that its staging name is made from; 0: nothing is staged */
+	bool unnamed;    /* it has no such name, and fd is open */
+	int fd;
 	uint64_t device;
 	uint64_t inode;
 	uint64_t bytes;
@@ -45,11 +50,11 @@ struct batch_file {
 
 /* staging and dirs are borrowed and outlive it. Nothing is made before the first batch_write. */
 int batch_new(struct staging *staging, struct dirs *dirs, struct batch **ret_batch) must_check;
-/* Removes what is staged and not committed. */
+/* Every file that was written is committed or dropped by then. */
 void batch_free(struct batch *batch);
 
 /*
- * Writes one to staging, with its mode (0777 & ~umask), times and owner. Fills err as partial_open
+ * Writes one, with its mode (0777 & ~umask), times and owner. Fills err as partial_open
  * and commit_file do: UNSAFE_NAME for a name or a link that is none, PROTO for a time or an owner
  * that is none, LIMIT; on failure nothing of it is left.
  */

@@ -24,6 +24,7 @@ struct dir {
 	unsigned children;
 	unsigned depth;
 	bool seen;
+	bool made;
 	bool forgotten;
 };
 
@@ -305,6 +306,7 @@ int dirs_make(struct dirs *dirs, uint64_t id, uint64_t parent, const char *name,
 		r = dir_acquire(dirs, dir, &making);
 		if (r == 0)
 			dir_release(dirs, dir);
+		dir->made = making.made;
 		dir->forgotten = r < 0;
 		dir_release(dirs, dir);
 	}
@@ -337,6 +339,18 @@ void dirs_put(struct dirs *dirs, uint64_t id)
 	CHECK(dir);
 	dir_release(dirs, dir);
 	(void)pthread_mutex_unlock(&dirs->lock);
+}
+
+bool dirs_is_new(struct dirs *dirs, uint64_t id)
+{
+	const struct dir *dir;
+	bool new;
+
+	(void)pthread_mutex_lock(&dirs->lock);
+	dir = dirs_find_known(dirs, id);
+	new = dir && dir->made;
+	(void)pthread_mutex_unlock(&dirs->lock);
+	return new;
 }
 
 int dirs_identity(struct dirs *dirs, uint64_t id, uint64_t *ret_device, uint64_t *ret_inode)

@@ -122,11 +122,14 @@ int publish_rename(
 	int r = target->likely_free ? rename_if_free(dir, staged, target)
 				    : look_and_rename(dir, staged, target);
 
+	return r < 0 ? publish_refused(r, err) : 0;
+}
+
+int publish_refused(int r, struct zh_error *err)
+{
 	if (r == -EEXIST || r == -EISDIR)
 		return err_set(err, ZH_EXISTS, r, PUBLISH_RENAME,
 			"the destination exists and is not to be replaced");
-	if (r < 0)
-		return err_set(err, err_of_destination(r), r, PUBLISH_RENAME,
-			"the file cannot be given its name");
-	return 0;
+	return err_set(
+		err, err_of_destination(r), r, PUBLISH_RENAME, "the file cannot be given its name");
 }

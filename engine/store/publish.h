@@ -54,4 +54,7 @@ struct publish_target {
 int publish_rename(int dir, const char *staged, const struct publish_target *target,
 	struct zh_error *err) must_check;
 
+/* Fills what it means that a name could not be given, by r: EXISTS, or what the errno means. */
+int publish_refused(int r, struct zh_error *err) must_check;
+
 #endif

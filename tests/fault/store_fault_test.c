@@ -440,6 +440,7 @@ static void run_leftovers(struct trial *trial)
 	struct batch_kit kit;
 	batch_kit_init(&kit, a->root);
 	assert_int_equal(batch_kit_write(&kit, &file, SMALL, NEW), ZH_OK);
+	batch_drop(kit.batch, &file);
 	batch_kit_fini(&kit);
 	assert_int_equal(kit_staged(a), 0);
 }
@@ -707,6 +708,15 @@ static void a_batch_is_seen_file_by_file_whole_or_not_at_all(void **state)
 	sweep(state, run_batch, arena_is_on(arena_of(state), TMPFS_MAGIC) ? 4 : 1);
 }
 
+/* As where every file has a staging name. */
+static void a_batch_of_staging_names_is_seen_whole_or_not_at_all(void **state)
+{
+	rlim_t before = batch_kit_limit(KIT_ALL_NAMED);
+
+	sweep(state, run_batch, arena_is_on(arena_of(state), TMPFS_MAGIC) ? 4 : 1);
+	(void)batch_kit_limit(before);
+}
+
 static void leftovers_hinder_nobody(void **state)
 {
 	sweep(state, run_leftovers, 1);
@@ -766,6 +776,8 @@ int main(void)
 		ARENA_TEST_ON_TMPFS(a_commit_is_seen_whole_or_not_at_all),
 		ARENA_TEST(a_batch_is_seen_file_by_file_whole_or_not_at_all),
 		ARENA_TEST_ON_TMPFS(a_batch_is_seen_file_by_file_whole_or_not_at_all),
+		ARENA_TEST(a_batch_of_staging_names_is_seen_whole_or_not_at_all),
+		ARENA_TEST_ON_TMPFS(a_batch_of_staging_names_is_seen_whole_or_not_at_all),
 		ARENA_TEST(leftovers_hinder_nobody),
 		ARENA_TEST(a_source_is_opened_right_or_named_as_failed),
 		ARENA_TEST_ON_TMPFS(a_source_is_opened_right_or_named_as_failed),

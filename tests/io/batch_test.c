@@ -18,6 +18,34 @@
 #define MANY    40
 #define THREADS 4
 
+/* Every file of a batch has a staging name, as where there is no other way. */
+static rlim_t limit_before;
+
+static int named_setup(void **state)
+{
+	limit_before = batch_kit_limit(KIT_ALL_NAMED);
+	return arena_setup(state);
+}
+
+static int named_teardown(void **state)
+{
+	(void)batch_kit_limit(limit_before);
+	return arena_teardown(state);
+}
+
+static bool all_named(void)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	return limit.rlim_cur == KIT_ALL_NAMED;
+}
+
+/* clang-format off */
+#define NAMED_TEST(f)          { #f "_named", f, named_setup, named_teardown, NULL }
+#define NAMED_TEST_ON_TMPFS(f) { #f "_named_on_tmpfs", f, named_setup, named_teardown, arena_tmpfs }
+/* clang-format on */
+
 struct many {
 	struct batch_file file[MANY];
 	struct batch_file *pointer[MANY];
@@ -315,15 +343,17 @@ static void a_file_takes_few_calls(void **state)
 	batch_commit(kit.batch, many.pointer, MANY, ZH_DURABLE_FULL);
 	for (int call = 0; call < SYS_CALL_COUNT; call++)
 		after += sys_calls[call];
-	/* open, write, futimens, fstat; fstatat, rename; two syncs and the directory */
-	assert_in_range(after - before, MANY * 6, MANY * 6 + 8);
+	/* open, write, futimens, fstat; linkat, or fstatat and rename; two syncs and the directory
+	 */
+	uint64_t calls = all_named() ? 6 : 5;
+	assert_in_range(after - before, MANY * calls, MANY * calls + 8);
 	batch_kit_fini(&kit);
 }
 
-static void what_is_dropped_or_left_never_appears(void **state)
+static void what_is_dropped_never_appears(void **state)
 {
 	struct arena *a = arena_of(state);
-	struct batch_file dropped = batch_kit_file("dropped"), left = batch_kit_file("left");
+	struct batch_file dropped = batch_kit_file("dropped"), later = batch_kit_file("later");
 	struct batch_file kept = batch_kit_file("kept");
 	struct batch_kit kit;
 
@@ -331,11 +361,12 @@ static void what_is_dropped_or_left_never_appears(void **state)
 	assert_int_equal(faccessat(a->root, STAGING_DIRECTORY, F_OK, 0), -1);
 	batch_drop(kit.batch, &dropped); /* nothing was written */
 	assert_int_equal(batch_kit_write(&kit, &dropped, SIZE, NEW), ZH_OK);
-	assert_int_equal(batch_kit_write(&kit, &left, SIZE, NEW), ZH_OK);
+	assert_int_equal(batch_kit_write(&kit, &later, SIZE, NEW), ZH_OK);
 	assert_int_equal(batch_kit_write(&kit, &kept, SIZE, NEW), ZH_OK);
 	batch_drop(kit.batch, &dropped);
 	assert_int_equal(dropped.staged, 0);
 	assert_int_equal(batch_kit_commit(&kit, &kept, ZH_DURABLE_FULL), ZH_OK);
+	batch_drop(kit.batch, &later);
 	batch_kit_fini(&kit);
 	assert_int_equal(entry_count(a->root, "."), 1);
 	assert_true(random_at(a->root, "kept", SIZE, NEW));
@@ -392,6 +423,158 @@ static void threads_write_side_by_side(void **state)
 	assert_int_equal(entry_count(a->root, "."), THREADS * MANY);
 }
 
+/* ------------------------------------------------------------------ files without a name -------
+ */
+
+static size_t staged_names(const struct arena *a)
+{
+	char path[100];
+
+	staged_path(a, 0, path, sizeof(path));
+	*strrchr(path, '/') = '\0';
+	return entry_count(a->root, path);
+}
+
+static void a_file_has_no_name_before_its_own(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct batch_kit kit;
+	struct many many;
+
+	batch_kit_init(&kit, a->root);
+	write_many(a, &kit, &many, 2);
+	assert_int_equal(staged_names(a), 0);
+	for (size_t i = 0; i < MANY; i++)
+		assert_true(many.file[i].unnamed);
+	assert_int_equal(entry_count(a->root, "d1"), 0);
+	batch_commit(kit.batch, many.pointer, MANY, ZH_DURABLE_FULL);
+	for (size_t i = 0; i < MANY; i++) {
+		assert_null(many.file[i].error);
+		assert_true(is_there(a, &many, i));
+	}
+	batch_kit_fini(&kit);
+}
+
+/* A quarter of what a process may open; the rest has names, until some are committed. */
+static void descriptors_that_are_used_up_give_way_to_names(void **state)
+{
+	enum { OPEN = 16, LIMIT = 256, KEPT = 64 };
+	struct arena *a = arena_of(state);
+	struct batch_file file[KEPT + OPEN], *pointer[KEPT + OPEN];
+	char name[KEPT + OPEN][12];
+	rlim_t before = batch_kit_limit(LIMIT);
+	struct batch_kit kit;
+
+	batch_kit_init(&kit, a->root);
+	for (int round = 0; round < 2; round++) {
+		for (size_t i = 0; i < ARRAY_LEN(file); i++) {
+			(void)snprintf(name[i], sizeof(name[i]), "%d.%zu", round, i);
+			file[i] = batch_kit_file(name[i]);
+			pointer[i] = &file[i];
+			assert_int_equal(batch_kit_write(&kit, &file[i], SIZE, NEW + i), ZH_OK);
+			assert_int_equal(file[i].unnamed, i < KEPT);
+		}
+		assert_int_equal(staged_names(a), OPEN);
+		batch_commit(kit.batch, pointer, ARRAY_LEN(pointer), ZH_DURABLE_FULL);
+		for (size_t i = 0; i < ARRAY_LEN(file); i++) {
+			assert_null(file[i].error);
+			assert_true(random_at(a->root, name[i], SIZE, NEW + i));
+		}
+	}
+	batch_kit_fini(&kit);
+	(void)batch_kit_limit(before);
+}
+
+/* Whether a file was written without a name; it is committed either way. */
+static bool is_written_unnamed(struct batch_kit *kit, int root, const char *name)
+{
+	struct batch_file file = batch_kit_file(name);
+	bool unnamed;
+
+	assert_int_equal(batch_kit_write(kit, &file, SIZE, NEW), ZH_OK);
+	unnamed = file.unnamed;
+	assert_int_equal(batch_kit_commit(kit, &file, ZH_DURABLE_NONE), ZH_OK);
+	assert_true(random_at(root, name, SIZE, NEW));
+	return unnamed;
+}
+
+/* The ways to name an open file that are refused at the beginning: 1 by descriptor, 2 also by
+ * /proc. */
+static void a_way_that_is_refused_gives_way_to_the_next(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct batch_kit kit;
+
+	for (uint64_t refused = 0; refused <= 2; refused++) {
+		struct sys_fault fault = { .kind = SYS_FAULT_ERRNO,
+			.call = SYS_LINK,
+			.error = ENOENT,
+			.nth = 1,
+			.times = refused };
+		uint64_t before = sys_calls[SYS_LINK];
+		batch_kit_init(&kit, a->root);
+		if (refused > 0)
+			sys_fault_arm(&fault);
+		assert_int_equal(is_written_unnamed(&kit, a->root, "first"), refused < 2);
+		assert_int_equal(kit_struck(), refused > 0);
+		before = sys_calls[SYS_LINK];
+		assert_int_equal(is_written_unnamed(&kit, a->root, "second"), refused < 2);
+		assert_int_equal(sys_calls[SYS_LINK] - before, refused < 2);
+		batch_kit_fini(&kit);
+		assert_int_equal(unlinkat(a->root, "first", 0), 0);
+		assert_int_equal(unlinkat(a->root, "second", 0), 0);
+	}
+}
+
+static void a_file_that_cannot_be_opened_without_a_name_has_one(void **state)
+{
+	static const int errors[] = { EOPNOTSUPP, EISDIR, ENOENT, EMFILE };
+	struct arena *a = arena_of(state);
+	struct batch_kit kit;
+
+	batch_kit_init(&kit, a->root);
+	assert_true(is_written_unnamed(&kit, a->root, "before"));
+	for (size_t i = 0; i < ARRAY_LEN(errors); i++) {
+		kit_fail_next(SYS_OPEN, errors[i]);
+		(void)unlinkat(a->root, "file", 0);
+		assert_false(is_written_unnamed(&kit, a->root, "file"));
+		assert_true(kit_struck());
+	}
+	assert_true(is_written_unnamed(&kit, a->root, "after"));
+	batch_kit_fini(&kit);
+}
+
+static void ordinary_users_write_without_a_name_too(void **state)
+{
+	enum { NOBODY = 65534 };
+	struct arena *a = arena_of(state);
+	int status;
+
+	if (geteuid() == 0)
+		assert_int_equal(fchown(a->root, NOBODY, NOBODY), 0);
+	pid_t child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		bool right = true;
+		if (geteuid() == 0)
+			right = setresgid(NOBODY, NOBODY, NOBODY) == 0 &&
+				setresuid(NOBODY, NOBODY, NOBODY) == 0;
+		for (int by_proc = 0; by_proc < 2; by_proc++) {
+			struct batch_kit kit;
+			batch_kit_init(&kit, a->root);
+			if (by_proc)
+				kit_fail_next(SYS_LINK, EPERM);
+			right = is_written_unnamed(&kit, a->root, by_proc ? "b" : "a") && right;
+			sys_fault_arm(NULL);
+			batch_kit_fini(&kit);
+		}
+		_exit(right ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_int_equal(entry_count(a->root, "."), 2);
+}
+
 /* ------------------------------------------------------------------ what is in the way ---------
  */
 
@@ -418,8 +601,10 @@ static void what_may_be_replaced_is(void **state)
 
 	batch_kit_init(&kit, a->root);
 	for (int kind = 0; kind < KINDS; kind++)
-		for (int variant = 0; variant < 4; variant++) {
+		for (int variant = 0; variant < 8; variant++) {
 			struct batch_file file = batch_kit_file("file");
+			enum zh_durability durability =
+				variant & 4 ? ZH_DURABLE_NONE : ZH_DURABLE_FULL;
 			bool link = variant & 1;
 			struct stat before, after;
 			file.no_clobber = variant & 2;
@@ -429,7 +614,7 @@ static void what_may_be_replaced_is(void **state)
 			assert_int_equal(link ? batch_kit_link(&kit, &file, "target")
 					      : batch_kit_write(&kit, &file, SIZE, NEW),
 				ZH_OK);
-			assert_int_equal(batch_kit_commit(&kit, &file, ZH_DURABLE_FULL),
+			assert_int_equal(batch_kit_commit(&kit, &file, durability),
 				replaced ? ZH_OK : ZH_EXISTS);
 			assert_int_equal(fstatat(a->root, "file", &after, AT_SYMLINK_NOFOLLOW), 0);
 			if (!replaced)
@@ -700,6 +885,7 @@ static void a_file_size_limit_is_an_answer_and_no_signal(void **state)
 		batch_kit_init(&kit, a->root);
 		bool right = batch_kit_write(&kit, &file, SIZE + 1, NEW) == ZH_LIMIT &&
 			     batch_kit_write(&kit, &file, SIZE, NEW) == ZH_OK;
+		batch_drop(kit.batch, &file);
 		batch_kit_fini(&kit);
 		_exit(right ? 0 : 1);
 	}
@@ -764,11 +950,13 @@ static void what_a_killed_receiver_left_is_removed_by_the_next(void **state)
 	assert_int_equal(kit_staged(a), 2 + 4);
 	assert_int_equal(batch_kit_write(&kit, &file, SIZE, NEW), ZH_OK);
 	assert_int_equal(kit_staged(a), 1 + 4 + 1); /* the living one's, and ours */
+	batch_drop(kit.batch, &file);
 	batch_kit_fini(&kit);
 	assert_int_equal(kit_staged(a), 1 + 4);
 	end_receiver(living);
 	batch_kit_init(&kit, a->root);
 	assert_int_equal(batch_kit_write(&kit, &file, SIZE, NEW), ZH_OK);
+	batch_drop(kit.batch, &file);
 	batch_kit_fini(&kit);
 	assert_int_equal(kit_staged(a), 4);
 }
@@ -784,6 +972,7 @@ static void two_receivers_do_not_meet(void **state)
 	assert_int_equal(batch_kit_write(&first, &one, SIZE, NEW), ZH_OK);
 	assert_int_equal(batch_kit_write(&second, &two, SIZE, NEW), ZH_OK);
 	assert_int_equal(kit_staged(a), 2);
+	batch_drop(second.batch, &two);
 	batch_kit_fini(&second);
 	assert_int_equal(batch_kit_commit(&first, &one, ZH_DURABLE_FULL), ZH_OK);
 	batch_kit_fini(&first);
@@ -795,36 +984,68 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ARENA_TEST(a_file_has_its_content_mode_and_times),
+		NAMED_TEST(a_file_has_its_content_mode_and_times),
 		ARENA_TEST_ON_TMPFS(a_file_has_its_content_mode_and_times),
+		NAMED_TEST_ON_TMPFS(a_file_has_its_content_mode_and_times),
 		ARENA_TEST(the_umask_of_the_beginning_counts),
+		NAMED_TEST(the_umask_of_the_beginning_counts),
 		ARENA_TEST(an_empty_file_is_a_file),
 		ARENA_TEST(a_link_has_its_target_and_times),
 		ARENA_TEST_ON_TMPFS(a_link_has_its_target_and_times),
 		ARENA_TEST(an_owner_is_set_when_it_is_asked_for),
+		NAMED_TEST(an_owner_is_set_when_it_is_asked_for),
 		ARENA_TEST_ON_TMPFS(an_owner_is_set_when_it_is_asked_for),
+		NAMED_TEST_ON_TMPFS(an_owner_is_set_when_it_is_asked_for),
 		ARENA_TEST(many_files_share_their_syncs),
+		NAMED_TEST(many_files_share_their_syncs),
 		ARENA_TEST_ON_TMPFS(many_files_share_their_syncs),
+		NAMED_TEST_ON_TMPFS(many_files_share_their_syncs),
 		ARENA_TEST_ON_TMPFS(every_directory_is_synced_by_itself_on_an_old_kernel),
+		NAMED_TEST_ON_TMPFS(every_directory_is_synced_by_itself_on_an_old_kernel),
 		ARENA_TEST(few_files_are_synced_by_themselves),
+		NAMED_TEST(few_files_are_synced_by_themselves),
 		ARENA_TEST(a_file_takes_few_calls),
-		ARENA_TEST(what_is_dropped_or_left_never_appears),
-		ARENA_TEST_ON_TMPFS(what_is_dropped_or_left_never_appears),
+		NAMED_TEST(a_file_takes_few_calls),
+		ARENA_TEST(what_is_dropped_never_appears),
+		NAMED_TEST(what_is_dropped_never_appears),
+		ARENA_TEST_ON_TMPFS(what_is_dropped_never_appears),
+		NAMED_TEST_ON_TMPFS(what_is_dropped_never_appears),
 		ARENA_TEST(threads_write_side_by_side),
+		NAMED_TEST(threads_write_side_by_side),
 		ARENA_TEST_ON_TMPFS(threads_write_side_by_side),
+		NAMED_TEST_ON_TMPFS(threads_write_side_by_side),
+		ARENA_TEST(a_file_has_no_name_before_its_own),
+		ARENA_TEST_ON_TMPFS(a_file_has_no_name_before_its_own),
+		ARENA_TEST(descriptors_that_are_used_up_give_way_to_names),
+		ARENA_TEST_ON_TMPFS(descriptors_that_are_used_up_give_way_to_names),
+		ARENA_TEST(a_way_that_is_refused_gives_way_to_the_next),
+		ARENA_TEST_ON_TMPFS(a_way_that_is_refused_gives_way_to_the_next),
+		ARENA_TEST(a_file_that_cannot_be_opened_without_a_name_has_one),
+		ARENA_TEST_ON_TMPFS(a_file_that_cannot_be_opened_without_a_name_has_one),
+		ARENA_TEST(ordinary_users_write_without_a_name_too),
+		ARENA_TEST_ON_TMPFS(ordinary_users_write_without_a_name_too),
 		ARENA_TEST(what_may_be_replaced_is),
+		NAMED_TEST(what_may_be_replaced_is),
 		ARENA_TEST_ON_TMPFS(what_may_be_replaced_is),
-		ARENA_TEST(without_renameat2_flags_a_link_does_the_same),
-		ARENA_TEST_ON_TMPFS(without_renameat2_flags_a_link_does_the_same),
+		NAMED_TEST_ON_TMPFS(what_may_be_replaced_is),
+		NAMED_TEST(without_renameat2_flags_a_link_does_the_same),
+		NAMED_TEST_ON_TMPFS(without_renameat2_flags_a_link_does_the_same),
 		ARENA_TEST(a_directory_that_is_not_known_fails_its_file_alone),
-		ARENA_TEST(a_staging_file_that_was_meddled_with_is_not_committed),
-		ARENA_TEST_ON_TMPFS(a_staging_file_that_was_meddled_with_is_not_committed),
+		NAMED_TEST(a_directory_that_is_not_known_fails_its_file_alone),
+		NAMED_TEST(a_staging_file_that_was_meddled_with_is_not_committed),
+		NAMED_TEST_ON_TMPFS(a_staging_file_that_was_meddled_with_is_not_committed),
 		ARENA_TEST(what_is_no_name_time_owner_or_target_is_refused),
 		ARENA_TEST(a_failed_sync_fails_all_that_were_staged),
+		NAMED_TEST(a_failed_sync_fails_all_that_were_staged),
 		ARENA_TEST(names_that_are_not_durable_are_errors_though_visible),
+		NAMED_TEST(names_that_are_not_durable_are_errors_though_visible),
 		ARENA_TEST(a_full_disk_fails_what_does_not_fit_and_no_more),
+		NAMED_TEST(a_full_disk_fails_what_does_not_fit_and_no_more),
 		ARENA_TEST(a_file_size_limit_is_an_answer_and_no_signal),
 		ARENA_TEST(what_a_killed_receiver_left_is_removed_by_the_next),
+		NAMED_TEST(what_a_killed_receiver_left_is_removed_by_the_next),
 		ARENA_TEST_ON_TMPFS(what_a_killed_receiver_left_is_removed_by_the_next),
+		NAMED_TEST_ON_TMPFS(what_a_killed_receiver_left_is_removed_by_the_next),
 		ARENA_TEST(two_receivers_do_not_meet),
 	};
 

@@ -54,6 +54,26 @@ static void chain(struct dirs *dirs, uint64_t first, uint64_t last)
 /* ------------------------------------------------------------------ numbers --------------------
  */
 
+static void a_directory_is_new_when_it_was_made(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct dirs *dirs = dirs_of(a, 4);
+	bool made;
+
+	assert_int_equal(mkdirat(a->root, "old", 0755), 0);
+	assert_int_equal(dirs_make(dirs, 1, 0, "old", 0755, &made), 0);
+	assert_false(made);
+	assert_int_equal(dirs_make(dirs, 2, 0, "new", 0755, &made), 0);
+	assert_true(made);
+	assert_false(dirs_is_new(dirs, 0));
+	assert_false(dirs_is_new(dirs, 1));
+	assert_true(dirs_is_new(dirs, 2));
+	assert_false(dirs_is_new(dirs, 3));
+	dirs_forget(dirs, 2);
+	assert_false(dirs_is_new(dirs, 2));
+	dirs_free(dirs);
+}
+
 static void a_number_leads_to_its_directory(void **state)
 {
 	struct arena *a = arena_of(state);
@@ -423,6 +443,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		ARENA_TEST(a_number_leads_to_its_directory),
+		ARENA_TEST(a_directory_is_new_when_it_was_made),
 		ARENA_TEST(only_new_numbers_in_known_directories_are_taken),
 		ARENA_TEST(names_are_any_bytes_but_one_component),
 		ARENA_TEST(forgotten_numbers_are_gone_and_may_come_again),

@@ -8,6 +8,7 @@
 #include "store/batch.h"
 
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 struct batch_kit {
@@ -15,6 +16,21 @@ struct batch_kit {
 	struct dirs *dirs;
 	struct batch *batch;
 };
+
+/* Sets how many descriptors this process may have, for batches to come. Returns how many it was. */
+static inline rlim_t batch_kit_limit(rlim_t descriptors)
+{
+	struct rlimit limit;
+	rlim_t before;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	before = limit.rlim_cur;
+	limit.rlim_cur = descriptors;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	return before;
+}
+
+#define KIT_ALL_NAMED 255 /* so few descriptors that a batch keeps none */
 
 static inline void batch_kit_init(struct batch_kit *kit, int root)
 {
