@@ -10,10 +10,11 @@
 
 #include <errno.h>
 
-#define SHARE     4     /* of the descriptors of a process one in so many */
-#define MOST      16384 /* a round of commits seldom has more */
-#define LIMIT_LOW 256 /* a process that may open no more needs them for its connections and trees \
-		       */
+#define SHARE 4     /* of the descriptors of a process one in so many */
+#define MOST  16384 /* a round of commits seldom has more */
+#define LIMIT_LOW                                                                       \
+	256 /* a process that may open no more needs them for its connections and trees \
+	     */
 
 static unsigned room(void)
 {
