@@ -367,25 +367,26 @@ def make_file(path, size, generator):
     os.chmod(path, 0o644)
 
 
-def make_tree(path, files, size, generator):
-    """A directory of that many files of that size, a hundred in each directory of it; none equals another."""
+def make_tree(path, files, size_of, generator):
+    """A directory of that many files, a hundred in each directory of it; size_of: number -> bytes, at random."""
     for number in range(files):
         directory = os.path.join(path, f"{number // 100:04}")
         if number % 100 == 0:
             os.makedirs(directory)
         with open(os.path.join(directory, f"{number:06}"), "wb") as file:
-            file.write(generator.randbytes(size))
+            file.write(generator.randbytes(size_of(number)))
     for directory, _, _ in os.walk(path):
         os.chmod(directory, 0o755)
     sync_file_system(path)
 
 
 def files_of(path):
-    """The file, or all files of the directory, as paths relative to it."""
+    """The file, or all regular files of the directory, as paths relative to it."""
     if not os.path.isdir(path):
         return [""]
     return [os.path.relpath(os.path.join(directory, name), path)
-            for directory, _, names in os.walk(path) for name in names]
+            for directory, _, names in os.walk(path) for name in names
+            if not os.path.islink(os.path.join(directory, name))]
 
 
 class _Range(ctypes.Structure):
@@ -524,6 +525,18 @@ def same(one, other):
     return subprocess.run(["cmp", "-s", one, other], check=False).returncode == 0
 
 
+def attributes_of(top):
+    """{path relative to top: what it is, its mode, its time, the text of a link}, without following any."""
+    found = {}
+    for directory, inside, names in os.walk(top):
+        for name in [".", *inside, *names] if directory == top else [*inside, *names]:
+            path = os.path.join(directory, name)
+            status = os.lstat(path)
+            found[os.path.relpath(path, top)] = (status.st_mode, status.st_mtime_ns,
+                                                 os.readlink(path) if os.path.islink(path) else None)
+    return found
+
+
 def same_data(one, other):
     """As same, of files with holes: reads what is data in one of them, for the rest is zeros in both."""
     if os.path.getsize(one) != os.path.getsize(other):
@@ -575,8 +588,8 @@ def temporary_directory(stack, parent, name=None):
     return path
 
 
-def loop_mount(stack, base, kind, size):
-    """A fresh file system of its own on a loop device; its directory, or None with the reason said."""
+def loop_mount(stack, base, kind, size, options=()):
+    """A fresh file system of its own on a loop device; its directory, or None with the reason said. options: of mkfs."""
     if not is_root():
         say(f"left out: {kind} on a loop device needs root")
         return None
@@ -593,7 +606,7 @@ def loop_mount(stack, base, kind, size):
             with open(image, "wb") as file:
                 inner.callback(os.unlink, image)
                 os.posix_fallocate(file.fileno(), 0, size)
-            subprocess.run([program, *make[1:], image], check=True, capture_output=True)
+            subprocess.run([program, *make[1:], *options, image], check=True, capture_output=True)
             # With direct I/O the image has no second copy in the page cache, which would be warm.
             device = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", image],
                                     check=True, capture_output=True).stdout.decode().strip()

@@ -124,6 +124,7 @@ def run(peer, source, directory, accounts, cpus=None, sync=False, timed=by_stopw
             raise machine.WrongFile("WRONG FILE: what arrived is not what was sent")
         gigabytes = transfer.size / 1e9
         record = {"seconds": seconds, "rate": gigabytes / seconds, "bytes": transfer.size,
+                  "seconds_per_file": seconds / len(transfer.files),
                   "listener_start_s": transfer.listener_start,
                   "sender_cpu": used["sender"] / gigabytes,
                   "receiver_cpu": used["receiver"] / gigabytes,
