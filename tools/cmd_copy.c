@@ -419,7 +419,7 @@ static const struct zh_error *first_error(const struct copy *copy, bool has_run)
 
 static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bool has_run)
 {
-	json_t *out = json_object();
+	json_t *out = json_of_outcome("zerohaul-copy/1", outcome, status);
 	json_t *sources = json_array();
 	json_t *failures = json_array();
 	const struct zh_error *error = outcome == ZH_OK ? NULL : first_error(copy, has_run);
@@ -431,10 +431,6 @@ static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bo
 		(void)json_array_append_new(
 			failures, json_of_error(&failure->error, failure->error.outcome));
 
-	(void)json_object_set_new(out, "schema", json_string("zerohaul-copy/1"));
-	(void)json_object_set_new(out, "version", json_string(zh_version()));
-	(void)json_object_set_new(out, "outcome", json_string(zh_outcome_name(outcome)));
-	(void)json_object_set_new(out, "exit_status", json_integer(status));
 	(void)json_object_set_new(out, "direction",
 		json_string(copy->options.direction == ZH_PUSH ? "push" : "pull"));
 	(void)json_object_set_new(out, "host", json_of_bytes(copy->server.host));
@@ -458,8 +454,7 @@ static bool any_done(const struct zh_report *report)
 /* Tell how it ended, on both streams. Returns the exit status. */
 static int finish(const struct copy *copy, int outcome, bool has_run)
 {
-	const int signal_number = stop_signal();
-	const int status = outcome == ZH_CANCELLED && signal_number ? 128 + signal_number : outcome;
+	const int status = stop_status(outcome);
 
 	if (has_run)
 		report_print_failures(copy->transfer, outcome);

@@ -173,12 +173,8 @@ static json_t *json_of_counts(const struct zh_verify_report *report)
 static json_t *json_of_verify(
 	const struct verify *given, const struct zh_verifier *verifier, int outcome, int status)
 {
-	json_t *out = json_object();
+	json_t *out = json_of_outcome("zerohaul-verify/1", outcome, status);
 
-	(void)json_object_set_new(out, "schema", json_string("zerohaul-verify/1"));
-	(void)json_object_set_new(out, "version", json_string(zh_version()));
-	(void)json_object_set_new(out, "outcome", json_string(zh_outcome_name(outcome)));
-	(void)json_object_set_new(out, "exit_status", json_integer(status));
 	(void)json_object_set_new(out, "manifest", json_of_bytes(given->options.manifest));
 	(void)json_object_set_new(out, "directory", json_of_bytes(given->options.directory));
 	(void)json_object_set_new(out, "error",
@@ -192,8 +188,7 @@ static json_t *json_of_verify(
 /* Tell how it ended, on both streams. Returns the exit status. */
 static int finish(const struct verify *given, const struct zh_verifier *verifier, int outcome)
 {
-	const int signal_number = stop_signal();
-	const int status = outcome == ZH_CANCELLED && signal_number ? 128 + signal_number : outcome;
+	const int status = stop_status(outcome);
 
 	print_findings(verifier);
 	if (given->json && json_print(json_of_verify(given, verifier, outcome, status)) < 0)

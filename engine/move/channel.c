@@ -591,16 +591,17 @@ int channel_send_memory(struct channel *channel, const void *bytes, size_t lengt
 	return 0;
 }
 
-int channel_recv_memory(struct channel *channel, void *ret_bytes, size_t length)
+/* With MSG_TRUNC and no place for them TCP throws the bytes away in the kernel. */
+static int receive(struct channel *channel, uint8_t *next, uint64_t bytes, int flags)
 {
-	uint8_t *next = ret_bytes;
-
 	channel->progress_ns = clock_now_ns();
-	while (length > 0) {
-		ssize_t r = sys_recv(channel->sock, next, length, MSG_DONTWAIT);
+	while (bytes > 0) {
+		ssize_t r = sys_recv(
+			channel->sock, next, min_u64(bytes, MIB), flags | MSG_DONTWAIT);
 		if (r > 0) {
-			next += r;
-			length -= (size_t)r;
+			if (next)
+				next += r;
+			bytes -= (uint64_t)r;
 			channel->progress_ns = clock_now_ns();
 			continue;
 		}
@@ -612,6 +613,11 @@ int channel_recv_memory(struct channel *channel, void *ret_bytes, size_t length)
 			return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
 	}
 	return 0;
+}
+
+int channel_recv_memory(struct channel *channel, void *ret_bytes, size_t length)
+{
+	return receive(channel, ret_bytes, length, 0);
 }
 
 int channel_zero(struct channel *channel, uint64_t bytes)
@@ -625,24 +631,7 @@ int channel_zero(struct channel *channel, uint64_t bytes)
 
 int channel_skip(struct channel *channel, uint64_t bytes)
 {
-	channel->progress_ns = clock_now_ns();
-	while (bytes > 0) {
-		/* MSG_TRUNC on TCP throws the bytes away in the kernel. */
-		ssize_t r = sys_recv(
-			channel->sock, NULL, min_u64(bytes, MIB), MSG_TRUNC | MSG_DONTWAIT);
-		if (r > 0) {
-			bytes -= (uint64_t)r;
-			channel->progress_ns = clock_now_ns();
-			continue;
-		}
-		if (r == 0)
-			r = -ECONNRESET;
-		else if (r == -EAGAIN)
-			r = channel_wait_events(channel, POLLIN, CHANNEL_WAIT_DATA);
-		if (r < 0)
-			return (int)channel_fail(channel, CHANNEL_END_SOCKET, r);
-	}
-	return 0;
+	return receive(channel, NULL, bytes, MSG_TRUNC);
 }
 
 void channel_note_idle(struct channel *channel, uint64_t ns)

@@ -41,6 +41,17 @@ static void set_text(json_t *object, const char *name, const char *text)
 	set(object, name, json_string(text));
 }
 
+json_t *json_of_outcome(const char *schema, int outcome, int exit_status)
+{
+	json_t *out = json_object();
+
+	set_text(out, "schema", schema);
+	set_text(out, "version", zh_version());
+	set_text(out, "outcome", zh_outcome_name(outcome));
+	set(out, "exit_status", json_integer(exit_status));
+	return out;
+}
+
 json_t *json_of_error(const struct zh_error *error, int exit_status)
 {
 	json_t *out = json_object();

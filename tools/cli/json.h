@@ -11,6 +11,8 @@
 
 #include <zerohaul.h>
 
+/* How a command ended: what every report begins with. */
+json_t *json_of_outcome(const char *schema, int outcome, int exit_status);
 json_t *json_of_error(const struct zh_error *error, int exit_status);
 json_t *json_of_plan(const struct zh_plan *plan);
 json_t *json_of_report(const struct zh_report *report);

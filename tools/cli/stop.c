@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <stddef.h>
 
+#include <zerohaul.h>
+
 #include "stop.h"
 
 static const int asking[] = { SIGINT, SIGTERM, SIGHUP };
@@ -45,7 +47,7 @@ void stop_disarm(void)
 	set_all(SIG_DFL);
 }
 
-int stop_signal(void)
+int stop_status(int outcome)
 {
-	return received;
+	return outcome == ZH_CANCELLED && received ? 128 + received : outcome;
 }

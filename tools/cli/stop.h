@@ -10,7 +10,7 @@
 void stop_arm(void (*act)(void *subject), void *subject);
 /* Signals act as the system has it from here on: call before subject is freed. */
 void stop_disarm(void);
-/* The signal that asked, or 0. */
-int stop_signal(void);
+/* The exit status of an outcome: 128 + N where signal N has cancelled it. */
+int stop_status(int outcome);
 
 #endif
