@@ -67,10 +67,17 @@ void departure_free(struct departure *departure)
 	free(departure);
 }
 
-void departure_shed(struct departure *departure)
+struct held departure_shed(struct departure *departure)
 {
-	if (departure_is_settled(departure) && departure->frames == 0 && !departure->ending)
-		departure_empty(departure);
+	struct held held = { NULL, NULL };
+
+	if (!departure_is_settled(departure) || departure->frames > 0 || departure->ending)
+		return held;
+	departure_empty(departure);
+	held = (struct held){ departure->folder, departure->pack };
+	departure->folder = NULL;
+	departure->pack = NULL;
+	return held;
 }
 
 bool sender_is_done(const struct sender *sender)
@@ -92,7 +99,6 @@ void departure_settle(struct sender *sender, struct departure *departure, enum d
 	schedule_drop(&sender->schedule, departure->id);
 	(*(departure->pack ? &sender->open_packs : &sender->open_files))--;
 	sender->open_members -= departure->pack ? (uint32_t)departure->pack->count : 0;
-	departure_shed(departure);
 	(void)pthread_cond_signal(&sender->room);
 	sender_look(sender);
 }
@@ -233,28 +239,31 @@ void folder_path(const struct folder *folder, const char *name, char *ret_path, 
 	memmove(ret_path, ret_path + at, cap - at);
 }
 
-int departure_leave(struct sender *sender, struct departure *departure)
+int held_release(struct sender *sender, const struct held *held)
 {
-	struct session *session = sender->session;
-	struct folder *folder;
-	struct pack *pack;
+	struct pack *pack = held->pack;
 	int r = 0;
 
-	(void)pthread_mutex_lock(&session->lock);
-	folder = departure->folder;
-	pack = departure->frames == 0 && !departure->ending ? departure->pack : NULL;
-	departure->folder = NULL;
-	if (pack)
-		departure->pack = NULL;
-	(void)pthread_mutex_unlock(&session->lock);
-	if (folder)
-		r = folder_release(sender, folder);
+	if (held->folder)
+		r = folder_release(sender, held->folder);
 	for (size_t i = 0; pack && i < pack->count; i++) {
 		int left = folder_release(sender, pack->folder[i]);
 		r = r < 0 ? r : left;
 	}
 	pack_free(pack);
 	return r;
+}
+
+int departure_put(struct sender *sender, struct departure *departure)
+{
+	struct session *session = sender->session;
+	struct held held;
+
+	(void)pthread_mutex_lock(&session->lock);
+	departure->frames--;
+	held = departure_shed(departure);
+	(void)pthread_mutex_unlock(&session->lock);
+	return held_release(sender, &held);
 }
 
 /* A link that the receiver had. */
@@ -377,11 +386,7 @@ int departure_fail(
 		record_failure(sender, departure->folder, departure->name, error);
 	if (tell)
 		r = tell_failure(sender, departure, error);
-	(void)pthread_mutex_lock(&session->lock);
-	departure->frames--;
-	departure_shed(departure);
-	(void)pthread_mutex_unlock(&session->lock);
-	int left = departure_leave(sender, departure);
+	int left = departure_put(sender, departure);
 	return r < 0 ? r : left;
 }
 
@@ -471,19 +476,15 @@ static int tell_end(struct sender *sender, struct departure *departure)
 int departure_send_end(struct sender *sender, struct departure *departure)
 {
 	struct session *session = sender->session;
-	int r = tell_end(sender, departure);
-	bool settled;
+	int r = tell_end(sender, departure), left;
+	struct held held;
 
 	(void)pthread_mutex_lock(&session->lock);
 	departure->ending = false;
-	settled = departure_is_settled(departure);
-	departure_shed(departure);
+	held = departure_shed(departure); /* if the answer was quicker */
 	(void)pthread_mutex_unlock(&session->lock);
-	if (settled) { /* the answer was quicker */
-		int left = departure_leave(sender, departure);
-		r = r < 0 ? r : left;
-	}
-	return r;
+	left = held_release(sender, &held);
+	return r < 0 ? r : left;
 }
 
 bool departure_end_is_due(struct departure *departure)

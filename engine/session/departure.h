@@ -119,14 +119,23 @@ void departure_advance(struct departure *departure, enum departure_state to); /*
 bool departure_is_settled(const struct departure *departure);                 /* locked */
 void departure_free(struct departure *departure);
 
+/* What keeps directories from being left for as long as a departure is not over. */
+struct held {
+	struct folder *folder;
+	struct pack *pack;
+};
+
 /*
- * A thread is done with a piece or with END: lets go of what only a departure that is being sent
- * needs, once it is settled and no thread uses it. Locked.
+ * A thread is done with a piece or with END: once it is settled and no thread uses it, a departure
+ * lets go of all but its number and how it ended, and its place may be another one's. Locked; what
+ * it held is for held_release, after the lock.
  */
-void departure_shed(struct departure *departure);
-/* It is over; its folders are let go by departure_leave, to be called next. Locked. */
+struct held departure_shed(struct departure *departure) must_check;
+int held_release(struct sender *sender, const struct held *held);
+/* Both, for a thread that has kept it by counting itself in departure->frames. */
+int departure_put(struct sender *sender, struct departure *departure);
+/* It is over. Locked; departure_shed comes next, when nobody uses it any more. */
 void departure_settle(struct sender *sender, struct departure *departure, enum departure_state to);
-int departure_leave(struct sender *sender, struct departure *departure);
 /* Fails it, all of a pack, for the reason in error; tell: the receiver has to hear of it. */
 int departure_fail(struct sender *sender, struct departure *departure, const struct zh_error *error,
 	bool tell);

@@ -392,14 +392,12 @@ static int prove(
 
 	(void)pthread_mutex_lock(&session->lock);
 	departure->frames--;
-	bool settled = departure_is_settled(departure);
 	bool due = departure_end_is_due(departure); /* NEED may have come meanwhile */
-	departure_shed(departure);
+	struct held held = departure_shed(departure);
 	(void)pthread_mutex_unlock(&session->lock);
-	if (r < 0)
-		return r;
-	if (settled)
-		return departure_leave(work->sender, departure);
+	int left = held_release(work->sender, &held);
+	if (r < 0 || left < 0)
+		return r < 0 ? r : left;
 	return due ? departure_send_end(work->sender, departure) : 0;
 }
 
@@ -411,7 +409,9 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 {
 	struct sender *sender = work->sender;
 	struct session *session = sender->session;
-	bool failed = err_is_set(source_error), due, other, settled;
+	bool failed = err_is_set(source_error), due, other;
+	struct held held;
+	int r = 0;
 
 	(void)pthread_mutex_lock(&session->lock);
 	departure->frames--;
@@ -425,37 +425,32 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 	for (size_t i = 0; i < digests; i++)
 		leaf_sum_add(
 			&departure->sum, piece->extent.offset / LEAF_BYTES + i, &work->digest[i]);
-	settled = departure_is_settled(departure);
-	departure_shed(departure);
 	due = !failed && departure_end_is_due(departure);
 	other = !failed && departure_end_was_wrong(departure);
+	if (failed || other)
+		departure->frames++; /* until it has failed */
+	held = departure_shed(departure);
 	(void)pthread_mutex_unlock(&session->lock);
 	atomic_fetch_add(&session->bytes_moved, piece->extent.length);
 	if (failed)
-		return departure_fail(sender, departure, source_error, true);
-	if (other)
-		return departure_fail_changed(sender, departure);
-	if (settled) /* meanwhile, by the receiver */
-		return departure_leave(sender, departure);
-	return due ? departure_send_end(sender, departure) : 0;
+		r = departure_fail(sender, departure, source_error, true);
+	else if (other)
+		r = departure_fail_changed(sender, departure);
+	else if (due)
+		return departure_send_end(sender, departure);
+	int left = failed || other ? departure_put(sender, departure) : held_release(sender, &held);
+	return r < 0 ? r : left;
 }
 
 /* The connection broke under a piece, which stays on the lane until it is sent again. */
 static int abandon_piece(struct stream_work *work, struct departure *departure, int error)
 {
-	struct session *session = work->sender->session;
-	bool settled;
-	int r = session_stream_broke(session, error);
+	int r = session_stream_broke(work->sender->session, error);
 
 	if (r < 0)
 		return r;
 	work->broke = true;
-	(void)pthread_mutex_lock(&session->lock);
-	departure->frames--;
-	settled = departure_is_settled(departure);
-	departure_shed(departure);
-	(void)pthread_mutex_unlock(&session->lock);
-	return settled && departure_leave(work->sender, departure) < 0 ? -ECANCELED : 1;
+	return departure_put(work->sender, departure) < 0 ? -ECANCELED : 1;
 }
 
 /* One piece of work, whatever it is. 0, 1: the connection broke, or it has failed the session. */

@@ -226,6 +226,7 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 	struct session *session = sender->session;
 	struct zh_extent *range = calloc(WIRE_RANGES_MAX, sizeof(*range));
 	bool due = false, skipped = false;
+	struct held held = { NULL, NULL };
 	uint32_t files, there = 0;
 	uint64_t bytes;
 	size_t count = 0;
@@ -243,6 +244,7 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 			departure->in_place = !departure->pack;
 			count_done(departure, &files, &there, &bytes);
 			departure_settle(sender, departure, DEPARTURE_SKIPPED);
+			held = departure_shed(departure);
 		} else if (frame->flags & NEED_PROVE) {
 			r = begin_proof(sender, departure, range, count);
 		} else {
@@ -258,7 +260,7 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 		return proto(session, "NEED asks for what is not there");
 	if (skipped) {
 		session_files_skipped(session, there);
-		return departure_leave(sender, departure);
+		return held_release(sender, &held);
 	}
 	return due ? departure_send_end(sender, departure) : 0;
 }
@@ -337,11 +339,7 @@ static int frame_ack(struct sender *sender, struct departure *departure, const s
 	session_files_done(session, files, bytes);
 	session_files_skipped(session, there);
 	departure_list(sender, departure);
-	(void)pthread_mutex_lock(&session->lock);
-	departure->frames--;
-	departure_shed(departure);
-	(void)pthread_mutex_unlock(&session->lock);
-	return departure_leave(sender, departure);
+	return departure_put(sender, departure);
 }
 
 /* A directory could not be made at the receiver. */
