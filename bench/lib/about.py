@@ -133,7 +133,7 @@ def build_record(build):
     one = (((compilers or {}).get("host") or {}).get("c") or {})
     chosen = {"buildtype", "optimization", "debug", "c_args", "b_ndebug", "b_lto"}
     return ((project or {}).get("version", "unknown"),
-            one.get("full_version") or output("cc", "--version") or "unknown",
+            (one.get("full_version") or output("cc", "--version") or "unknown").splitlines()[0],
             {option["name"]: str(option["value"]) for option in options or [] if option["name"] in chosen})
 
 

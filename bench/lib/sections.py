@@ -804,7 +804,7 @@ def machine(view):
         rows.append(["commit", str(told["commit"])])
     for name in ("version", "kernel", "kernel_build", "cmdline", "distribution", "hypervisor", "clocksource", "hz",
                  "root", "compiler", "tuners"):
-        rows.append([name.replace("_", " "), flat_text(told[name])])
+        rows.append([name.replace("_", " "), flat_text(told[name]).split("\n")[0]])
     rows += [["cpu", f"{told['cpu']['model']}, {told['cpu']['online']} online, used: {flat_text(told['cpu']['used'])}"],
              ["caches", flat_text(told["cpu"]["caches"])], ["memory", f"{told['memory_bytes'] / (1 << 30):.1f} GiB"]]
     for group in ("network", "limits", "file_systems", "build_options", "packages"):
