@@ -464,7 +464,7 @@ int sys_flock(int fd, int operation)
 	return CALL(SYS_FLOCK, flock(fd, operation));
 }
 
-static uint64_t limit_of(int resource)
+static uint64_t limit_of(__rlimit_resource_t resource)
 {
 	struct rlimit limit;
 
