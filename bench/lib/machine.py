@@ -589,7 +589,10 @@ def temporary_directory(stack, parent, name=None):
 
 
 def loop_mount(stack, base, kind, size, options=()):
-    """A fresh file system of its own on a loop device; its directory, or None with the reason said. options: of mkfs."""
+    """
+    A fresh file system of its own on a loop device; its directory, or None with the reason said. options: of
+    mkfs.
+    """
     if not is_root():
         say(f"left out: {kind} on a loop device needs root")
         return None

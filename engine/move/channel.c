@@ -596,8 +596,8 @@ static int receive(struct channel *channel, uint8_t *next, uint64_t bytes, int f
 {
 	channel->progress_ns = clock_now_ns();
 	while (bytes > 0) {
-		ssize_t r = sys_recv(
-			channel->sock, next, min_u64(bytes, MIB), flags | MSG_DONTWAIT);
+		ssize_t r =
+			sys_recv(channel->sock, next, min_u64(bytes, MIB), flags | MSG_DONTWAIT);
 		if (r > 0) {
 			if (next)
 				next += r;
