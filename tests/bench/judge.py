@@ -177,7 +177,7 @@ def one_call_of_hyperfine_is_as_good_as_many():
 def directories_are_the_same_when_all_files_are():
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR", "/var/tmp")) as directory:
         one, other = os.path.join(directory, "one"), os.path.join(directory, "other")
-        machine.make_tree(one, 101, 10, random.Random(1))
+        machine.make_tree(one, 101, lambda _: 10, random.Random(1))
         subprocess.run(["cp", "-r", one, other], check=True)
         assert machine.same(one, other)
         victim = os.path.join(other, "0001", "000100")
