@@ -89,7 +89,7 @@ def _program(name):
 
 def _rsync_listener(place):
     identity = "uid = 0\ngid = 0\n" if machine.is_root() else ""
-    config = place.write("rsync.conf", "use chroot = no\nreverse lookup = no\n" + identity +
+    config = place.write("rsync.conf", "use chroot = no\nmunge symlinks = no\nreverse lookup = no\n" + identity +
                          f"[in]\npath = {os.path.dirname(place.target)}\nread only = no\n")
     return Command([_program("rsync"), "--daemon", "--no-detach", "--config=" + config,
                     "--address=127.0.0.1", f"--port={place.port}"])
