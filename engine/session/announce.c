@@ -220,7 +220,7 @@ static int plan_file(struct sender *sender, struct departure *departure, struct 
 
 /*
  * Opens, plans and announces one file. One that cannot be opened fails and is not announced, but
- * uses up its id. folder has been held for it.
+ * uses up its id. Until all of it is announced END does not come. folder has been held for it.
  */
 static int announce_file(struct sender *sender, struct folder *folder, const char *name, int dir,
 	const char *path, int beneath)
@@ -248,10 +248,13 @@ static int announce_file(struct sender *sender, struct folder *folder, const cha
 	departure->size = departure->source.size;
 	departure->announced = r == 0;
 	departure->unnamed = r < 0;
+	departure->frames += r == 0;
 	(void)pthread_mutex_unlock(&session->lock);
 	if (r < 0)
 		return departure_fail(sender, departure, &error, true);
-	return send_file(sender, departure);
+	r = send_file(sender, departure);
+	int left = departure_let_go(sender, departure);
+	return r < 0 ? r : left;
 }
 
 /* What cannot even be looked at uses up an id, too: the receiver hears of it. folder is not held.

@@ -496,6 +496,21 @@ bool departure_end_is_due(struct departure *departure)
 	return true;
 }
 
+int departure_let_go(struct sender *sender, struct departure *departure)
+{
+	struct session *session = sender->session;
+
+	(void)pthread_mutex_lock(&session->lock);
+	departure->frames--;
+	bool settled = departure_is_settled(departure);
+	bool due = departure_end_is_due(departure); /* NEED may have come meanwhile */
+	departure_shed(departure);
+	(void)pthread_mutex_unlock(&session->lock);
+	if (settled)
+		return departure_leave(sender, departure);
+	return due ? departure_send_end(sender, departure) : 0;
+}
+
 bool departure_end_was_wrong(const struct departure *departure)
 {
 	struct digest root;

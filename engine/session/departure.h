@@ -73,7 +73,7 @@ struct departure {
 	struct digest *proof; /* per leaf or member, as told in LEAF; made by NEED with PROVE */
 	uint8_t *proved;      /* bit per leaf: its proof counts in sum */
 	uint64_t unsent;      /* bytes asked for and not yet settled */
-	uint32_t frames;      /* pieces being sent now */
+	uint32_t frames;      /* pieces being sent now, and its announcement */
 	bool ending;          /* END is being sent, and the source looked at */
 	bool in_place;        /* one file: the receiver had it, all of it */
 	bool announced;       /* it has been, or is about to be: frames about it may come */
@@ -142,6 +142,8 @@ bool departure_end_is_due(struct departure *departure);
 /* A leaf that was sent again after END was read differently: END told of something else. Locked. */
 bool departure_end_was_wrong(const struct departure *departure);
 int departure_send_end(struct sender *sender, struct departure *departure);
+/* A thread has done with it, which held it by frames: the last one sends END, if that is due. */
+int departure_let_go(struct sender *sender, struct departure *departure);
 int departure_fail_changed(struct sender *sender, struct departure *departure);
 /* What is left of the file's pages: the page cache is to be as it was found, or without it. */
 bool departure_leaves_no_cache(const struct session *session, const struct departure *departure);
