@@ -113,22 +113,20 @@ void folders_free(struct sender *sender)
 		sender->folder = folder->next;
 		if (--folder->tree->folders == 0)
 			tree_free(folder->tree);
+		free(folder->attributes.bytes);
 		free(folder->name);
 		free(folder);
 	}
 }
 
-int send_owner(struct sender *sender, uint64_t id, uint8_t flags, uint32_t uid, uint32_t gid)
+int send_attributes(
+	struct sender *sender, uint64_t id, uint8_t flags, const struct attributes *attributes)
 {
-	uint8_t bytes[WIRE_ATTR_BYTES_MIN];
-	struct frame frame = { .type = FRAME_ATTR, .flags = flags, .id = id };
-	int length = wire_build_attr_head(uid, gid, bytes, sizeof(bytes));
+	struct frame frame = {
+		.type = FRAME_ATTR, .flags = flags, .length = attributes->length, .id = id
+	};
 
-	if (!(sender->session->setup.tree & TREE_OWNER))
-		return 0;
-	CHECK(length > 0);
-	frame.length = (uint32_t)length;
-	return session_send(sender->session, &frame, bytes);
+	return attributes->bytes ? session_send(sender->session, &frame, attributes->bytes) : 0;
 }
 
 static int send_leave(struct sender *sender, const struct folder *folder)
@@ -141,7 +139,7 @@ static int send_leave(struct sender *sender, const struct folder *folder)
 	};
 	struct frame frame = { .type = FRAME_LEAVE, .id = folder->id };
 	int length = wire_build_leave(&leave, bytes, sizeof(bytes));
-	int r = send_owner(sender, folder->id, ATTR_DIRECTORY, folder->uid, folder->gid);
+	int r = send_attributes(sender, folder->id, ATTR_DIRECTORY, &folder->attributes);
 
 	CHECK(length > 0);
 	frame.length = (uint32_t)length;
@@ -180,6 +178,7 @@ static void folder_forget(struct sender *sender, struct folder *folder)
 	if (folder->next)
 		folder->next->prev = folder->prev;
 	sender->folders--;
+	sender->attribute_bytes -= folder->attributes.length;
 	bool last = !sender->folder;
 	bool last_of_tree = --tree->folders == 0;
 	(void)pthread_cond_signal(&sender->room);
@@ -188,6 +187,7 @@ static void folder_forget(struct sender *sender, struct folder *folder)
 		tree_free(tree);
 	if (last)
 		session_nudge(session);
+	free(folder->attributes.bytes);
 	free(folder->name);
 	free(folder);
 }

@@ -10,6 +10,7 @@
 #ifndef ZH_SESSION_DEPARTURE_H
 #define ZH_SESSION_DEPARTURE_H
 
+#include "session/attributes.h"
 #include "session/holes.h"
 #include "session/lane.h"
 #include "session/schedule.h"
@@ -39,8 +40,7 @@ struct folder {
 	int64_t mtime_s;
 	uint32_t mtime_ns;
 	uint32_t mode;
-	uint32_t uid;
-	uint32_t gid;
+	struct attributes attributes; /* told when it is left */
 	char *name;
 	struct folder *next; /* of all that are open */
 	struct folder *prev;
@@ -101,6 +101,7 @@ struct sender {
 	uint64_t credit;       /* ids below this may be used */
 	struct folder *folder;
 	uint32_t folders;
+	size_t attribute_bytes; /* of these folders */
 	uint64_t next_folder;
 	struct origin *origin;
 	size_t origins;
@@ -151,8 +152,9 @@ bool departure_leaves_no_cache(const struct session *session, const struct depar
 /* Lists it in the session's manifest, as it is acknowledged. Nobody else uses it meanwhile. */
 void departure_list(const struct sender *sender, const struct departure *departure);
 
-/* Tells the owner of a file, or of a directory, if owners are kept. */
-int send_owner(struct sender *sender, uint64_t id, uint8_t flags, uint32_t uid, uint32_t gid);
+/* ATTR of a file, or of a directory, if there is anything to say. */
+int send_attributes(struct sender *sender, uint64_t id, uint8_t flags,
+	const struct attributes *attributes) must_check;
 /* One user less of a directory; the last one leaves it. NULL is fine. */
 int folder_release(struct sender *sender, struct folder *folder);
 /* It could not be made at the receiver, or one above it: nothing can be put into it. */
