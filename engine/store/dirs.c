@@ -339,6 +339,14 @@ void dirs_put(struct dirs *dirs, uint64_t id)
 	(void)pthread_mutex_unlock(&dirs->lock);
 }
 
+bool dirs_knows(struct dirs *dirs, uint64_t id)
+{
+	(void)pthread_mutex_lock(&dirs->lock);
+	bool known = dirs_find_known(dirs, id);
+	(void)pthread_mutex_unlock(&dirs->lock);
+	return known;
+}
+
 int dirs_identity(struct dirs *dirs, uint64_t id, uint64_t *ret_device, uint64_t *ret_inode)
 {
 	struct dir *dir;

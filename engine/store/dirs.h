@@ -48,6 +48,8 @@ int dirs_make(struct dirs *dirs, uint64_t id, uint64_t parent, const char *name,
  */
 int dirs_get(struct dirs *dirs, uint64_t id, int *ret_fd) must_check;
 void dirs_put(struct dirs *dirs, uint64_t id);
+/* Whether the number may be got; it may name what is not there. */
+bool dirs_knows(struct dirs *dirs, uint64_t id);
 /* Device and inode; the directory must have been open once. 0 or -ENOENT. */
 int dirs_identity(
 	struct dirs *dirs, uint64_t id, uint64_t *ret_device, uint64_t *ret_inode) must_check;

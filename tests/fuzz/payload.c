@@ -26,6 +26,7 @@ static void check_setup(const uint8_t *bytes, size_t length)
 	CHECK(setup.direction <= 1 && setup.verify <= 1 && setup.durability <= 2);
 	CHECK(setup.nagle <= 2 && setup.no_fallback <= 1);
 	CHECK(setup.cache <= 2 && setup.existing <= 2 && setup.tree <= 15);
+	CHECK(setup.dry_run <= 1 && setup.max_open <= LIMIT_OPEN_FILES);
 	CHECK(setup.streams >= 1 && setup.streams <= LIMIT_STREAMS);
 	CHECK(text_is_clean(setup.congestion, sizeof(setup.congestion)));
 	CHECK(text_is_clean(setup.strategy, sizeof(setup.strategy)));

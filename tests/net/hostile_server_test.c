@@ -1087,6 +1087,50 @@ static void a_second_proof_is_not_given(void **state)
 	fails_with(arena_of(state), &victim, ZH_PROTO);
 }
 
+static void a_dry_run_ends_with_what_is_lacking(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim;
+	struct result result;
+
+	client_flags = ZH_DRY_RUN;
+	victim = push(arena);
+	need_all();
+	take(&control, FRAME_BYE);
+	assert_true(peer_put_bye(&control));
+	result = end_within(arena, &victim, SOON_MS);
+	assert_int_equal(result.outcome, ZH_OK);
+	assert_int_equal(result.files_done, 1);
+
+	victim = pull_of_file(arena);
+	peer_close(&data);
+	assert_true(peer_put_bye(&control));
+	take(&control, FRAME_BYE);
+	result = end_within(arena, &victim, SOON_MS);
+	assert_int_equal(result.outcome, ZH_OK);
+	assert_int_equal(entry_count(arena->root, "."), 0);
+	client_flags = 0;
+}
+
+static void a_dry_run_takes_nothing(void **state)
+{
+	struct digest root = content_root(FILE_SIZE, 5);
+	const struct head data_head = { .type = FRAME_DATA, .length = LEAF, .id = 1 };
+	struct arena *arena = arena_of(state);
+
+	client_flags = ZH_DRY_RUN;
+	for (unsigned i = 0; i < 2; i++) {
+		struct victim victim = pull_of_file(arena);
+		if (i == 0)
+			assert_true(peer_put_end(&control, 1, &source_file, &root));
+		else
+			assert_true(peer_put(&data, data_head, NULL, 0));
+		assert_int_equal(end_within(arena, &victim, SOON_MS).outcome, ZH_PROTO);
+		assert_int_equal(entry_count(arena->root, "."), 0);
+	}
+	client_flags = 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1124,6 +1168,8 @@ int main(void)
 		ARENA_TEST(of_directories_too_only_those_asked_for_are_made),
 		ARENA_TEST(a_need_that_trusts_or_proves_by_no_rule_ends_the_session),
 		ARENA_TEST(a_second_proof_is_not_given),
+		ARENA_TEST(a_dry_run_ends_with_what_is_lacking),
+		ARENA_TEST(a_dry_run_takes_nothing),
 		ARENA_TEST(silence_ends_at_its_deadline),
 	};
 
