@@ -13,8 +13,9 @@
 #include <stdbool.h>
 
 struct serve {
-	int root; /* borrowed */
+	int root; /* borrowed; -1: bench */
 	bool read_only;
+	bool bench; /* serves pushes that are discarded, and nothing else */
 	int log_fd;
 	enum hello_auth auth;
 	const struct auth_key *key;

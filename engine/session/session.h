@@ -102,6 +102,7 @@ struct session {
 	struct zh_sockopts sock;    /* for data connections */
 	char strategy[ZH_NAME_CAP]; /* wish for this side, "": none */
 	bool calibrate;             /* wish for this side */
+	bool never_corks;           /* likewise, unless its Nagle mode says so */
 	bool no_clobber;
 	struct manifest *manifest; /* what arrives is listed there; borrowed, NULL: nowhere */
 	char peer[64];
@@ -110,6 +111,7 @@ struct session {
 	uint64_t started_ns;
 
 	_Atomic uint64_t heard_ns; /* when a frame came on control last, 0: none yet */
+	_Atomic uint64_t data_ns;  /* when the first piece was taken up, 0: none yet */
 	_Atomic uint64_t bytes_moved;
 	_Atomic uint64_t bytes_known;
 	_Atomic uint32_t files_known;
@@ -140,6 +142,7 @@ struct session {
 	struct zh_side_report mine;
 	struct zh_side_report theirs;
 	uint64_t done_bytes; /* sizes of the files acknowledged */
+	uint64_t done_ns;    /* when the last one was */
 	struct zh_failure *failure;
 	size_t failure_count;
 	uint64_t log_second; /* in which log_lines failed files were logged */
@@ -174,6 +177,8 @@ void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_e
 
 /* Has the control thread call its role's pump. Any thread. */
 void session_nudge(struct session *session);
+/* A data connection takes up a piece, of a file or a pack. */
+void session_note_data(struct session *session);
 /* Files are done, or were there already; one has failed for the reason in error: name. */
 void session_files_done(struct session *session, uint32_t count, uint64_t bytes);
 void session_files_skipped(struct session *session, size_t count);
@@ -193,6 +198,8 @@ void session_list_directory(struct session *session, const char *path, uint32_t 
 /* What of a file was in the page cache of this side before it was moved, and is now. */
 void session_note_cache(struct session *session, uint64_t before_bytes, uint64_t after_bytes);
 void session_keep_plan(struct session *session, const struct zh_plan *plan, uint64_t size);
+/* Whether this side receives and throws away. */
+bool session_discards(const struct session *session);
 /* Plans one file with this session's wishes; file -1: nothing is stored. */
 int session_plan(
 	struct session *session, int file, uint64_t size, struct zh_plan *ret_plan) must_check;

@@ -391,6 +391,7 @@ static int send_setup(struct zh_transfer *transfer)
 	session->sock = options->sock;
 	TEXT_SET(session->strategy, mine ? mine : "");
 	session->calibrate = options->flags & ZH_CALIBRATE;
+	session->never_corks = options->flags & ZH_NO_CORK;
 	length = wire_build_setup(&setup, bytes, sizeof(bytes));
 	CHECK(length > 0);
 	struct frame frame = { .type = FRAME_SETUP, .length = (uint32_t)length };
@@ -627,6 +628,13 @@ static int run_session(struct zh_transfer *transfer)
 
 /* ------------------------------ the result --------------------------------------------- */
 
+static uint64_t moving_ns(const struct session *session)
+{
+	uint64_t since_ns = atomic_load(&session->data_ns);
+
+	return since_ns && session->done_ns > since_ns ? session->done_ns - since_ns : 0;
+}
+
 static void make_report(struct zh_transfer *transfer)
 {
 	struct session *session = &transfer->session;
@@ -649,6 +657,7 @@ static void make_report(struct zh_transfer *transfer)
 	report->links_skipped = atomic_load(&session->links_skipped);
 	report->special_skipped = atomic_load(&session->special_skipped);
 	report->bytes = session->done_bytes;
+	report->moving_ns = moving_ns(session);
 	report->sender = push ? session->mine : session->theirs;
 	report->receiver = push ? session->theirs : session->mine;
 	*(push ? &report->send_plan : &report->receive_plan) = session->plan;
