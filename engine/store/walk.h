@@ -43,6 +43,7 @@ enum walk_kind {
 	WALK_FAILED,    /* error is set: could not be looked at or read. Of a directory the rest is
 			   missing; its WALK_LEAVE still comes if its WALK_DIRECTORY has.
 			   Of `start` the name is empty and the parent itself */
+	WALK_LEFT_OUT,  /* by a rule; only after walk_tell_left_out */
 };
 
 struct walk_entry {
@@ -61,6 +62,7 @@ struct walk_entry {
 	uint64_t links;
 	uint64_t blocks;    /* of 512 bytes; fewer than the size needs: sparse */
 	const char *target; /* of a link; good until the next call */
+	bool whole;         /* WALK_LEAVE: it was read to its end, and every name was given */
 	struct zh_error error;
 };
 
@@ -76,8 +78,13 @@ struct walk;
  */
 int walk_new(struct dirs *dirs, uint64_t start, const struct walk_rules *rules, bool read_links,
 	uint64_t *next_id, struct walk **ret_walk) must_check;
-/* 1: *ret_entry is the next thing. 0: that was all. Negative: -ENOMEM. */
+/*
+ * 1: *ret_entry is the next thing. 0: that was all, and ret_entry->whole is that of start.
+ * Negative: -ENOMEM.
+ */
 int walk_next(struct walk *walk, struct walk_entry *ret_entry) must_check;
+/* From now on what is left out by the rules is given, too, as WALK_LEFT_OUT. */
+void walk_tell_left_out(struct walk *walk);
 /* After WALK_DIRECTORY: do not go into it, its WALK_LEAVE comes next. */
 void walk_skip(struct walk *walk);
 void walk_free(struct walk *walk);
