@@ -129,6 +129,13 @@ static const struct arg_option rows[] = {
 		.help = "Copy what matches, whatever a later --exclude says.",
 		ARG_AT(struct copy, rules),
 		.value = 0 },
+	{ .name = "delete",
+		.kind = ARG_BITS,
+		.help = "With -r: remove from directories of the destination what those of the "
+			"source have not, as for a mirror. What rules leave out stays. There is no "
+			"way back.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_DELETE },
 	{ .name = "existing",
 		.kind = ARG_CHOICE,
 		.argument = "prove|trust|digest",
@@ -439,7 +446,7 @@ static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bo
 
 static bool any_done(const struct zh_report *report)
 {
-	return report->files_done || report->files_skipped;
+	return report->files_done || report->files_skipped || report->deleted;
 }
 
 /* Tell how it ended, on both streams. Returns the exit status. */

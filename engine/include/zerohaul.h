@@ -322,6 +322,12 @@ enum {
 	ZH_RECURSIVE = 1u << 10, /* sources may be directories */
 	ZH_LINKS = 1u << 11,     /* symbolic links in them are carried as such, never followed */
 	ZH_OWNER = 1u << 12,     /* owner and group are kept, by number; for root */
+	/*
+	 * With ZH_RECURSIVE: what is in a directory of the destination and not in that of the
+	 * source is removed, unless a rule leaves it out. The destination itself is such a
+	 * directory only if all that is copied is what is in one source ("." and "dir/.").
+	 */
+	ZH_DELETE = 1u << 18,
 };
 
 /*
@@ -386,6 +392,7 @@ struct zh_side_report {
 	uint64_t disk_ns;             /* fallocate, fsync, rename: outside the channels */
 	uint64_t cached_before_bytes; /* of the files of this side, in its page cache: sampled */
 	uint64_t cached_after_bytes;  /* when the last byte was sent, or stored */
+	uint64_t deleted;             /* names that a receiver has removed, with ZH_DELETE */
 	struct zh_stats stats;        /* sum over the data connections; tcp: the first one */
 };
 
@@ -411,6 +418,7 @@ struct zh_report {
 	uint32_t links_skipped;   /* symbolic links that were not carried */
 	uint32_t special_skipped; /* FIFOs, sockets, devices */
 	uint32_t pad2;
+	uint64_t deleted;    /* names that the source has not, removed by the receiver */
 	char limited_by[32]; /* "source disk", "sender CPU", "send buffer", "network", ... */
 	char limit_evidence[160];
 };
@@ -434,9 +442,10 @@ ZH_API ZH_MUST_CHECK int zh_transfer_new(
 ZH_API ZH_MUST_CHECK int zh_transfer_add(struct zh_transfer *transfer, const char *source);
 /*
  * Add a rule for what of directories is taken or left out (exclude not 0); the first rule that
- * matches decides, and what none matches is taken. Without "/" a pattern is matched with the name
- * at any depth, with one with the path below the source; "*" and "?" do not match "/", "**" does; a
- * trailing "/" restricts it to directories. Before run. -EINVAL: no pattern.
+ * matches decides, and what none matches is taken. What is left out is not removed by ZH_DELETE,
+ * either. Without "/" a pattern is matched with the name at any depth, with one with the path below
+ * the source; "*" and "?" do not match "/", "**" does; a trailing "/" restricts it to directories.
+ * Before run. -EINVAL: no pattern.
  */
 ZH_API ZH_MUST_CHECK int zh_transfer_rule(
 	struct zh_transfer *transfer, const char *pattern, int exclude);

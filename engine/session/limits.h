@@ -23,6 +23,7 @@
 #define LIMIT_MEMBERS         2048u
 #define LIMIT_OPEN_MEMBERS    131072u
 #define LIMIT_RULES           4096u
+#define LIMIT_TOLD_BYTES      (128u * 1024 * 1024)
 #define LIMIT_RESENDS         3u
 #define LIMIT_PING_MS         10000u
 #define LIMIT_IDLE_MS         30000u

@@ -421,7 +421,7 @@ static int dispatch(struct session *session, const struct frame *frame, bool *re
 		*ret_bye = true;
 		return frame_bye(session, frame);
 	case FRAME_ERR:
-		if (frame->id == 0)
+		if (frame->id == 0 && !(frame->flags & ERR_DIRECTORY))
 			return session_heard_err(session, frame);
 		return session->ops->frame(session, frame);
 	default:
@@ -563,6 +563,7 @@ void session_end_report(struct session *session)
 	mine->involuntary_switches = now.involuntary_switches - mine->involuntary_switches;
 	mine->max_rss_bytes = now.max_rss_bytes;
 	mine->disk_ns = atomic_load(&session->disk_ns);
+	mine->deleted = atomic_load(&session->deleted);
 	mine->valid = 1;
 }
 

@@ -12,7 +12,7 @@ declare -gA value=(
   [--notsent-lowat]=16K [--pacing]=100MB [--connect-timeout]=2.5 [--json]=- [--quiet]=-
   [--progress]=never [--cache]=keep [--calibrate]=- [--recursive]=- [--links]=-
   [--owner]=- [--exclude]=x [--include]=x [--existing]=digest [--manifest]="$BATS_TEST_TMPDIR/m"
-  [--limit]=100MB [--nice]=- [--retry]=1 [--help]=-
+  [--limit]=100MB [--nice]=- [--retry]=1 [--help]=- [--delete]=-
 )
 
 @test "every option of copy is accepted, in both forms" {
@@ -21,7 +21,7 @@ declare -gA value=(
   random_file "$T/local/f" 100000
   for option in $(options_of copy); do
     [[ -v value[$option] ]] || fail "$option is not tested"
-    [[ $option != --key && $option != --insecure && $option != --help ]] || continue
+    [[ ! $option =~ ^--(key|insecure|help|delete)$ ]] || continue
     if [[ ${value[$option]} == - ]]; then
       copies "$option" "$T/local/f" "$url/$((++count))"
       same "$T/local/f" "$T/root/$count"

@@ -1043,6 +1043,93 @@ static void of_directories_too_only_those_asked_for_are_made(void **state)
 	assert_int_equal(entry_count(arena->root, "."), 1);
 }
 
+static void put_complete(uint64_t id)
+{
+	struct wire_leave leave = { .mtime_s = 1, .mode = 0755 };
+	uint8_t bytes[WIRE_LEAVE_BYTES];
+	int length = wire_build_leave(&leave, bytes, sizeof(bytes));
+
+	assert_true(length > 0);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_LEAVE,
+			.flags = LEAVE_COMPLETE,
+			.length = (uint32_t)length,
+			.id = id },
+		bytes, (size_t)length));
+}
+
+/* A pull with --delete of "source", which is there, into the root, where other things are. */
+static struct victim pull_mirror(struct arena *arena)
+{
+	struct victim victim;
+
+	(void)mkdirat(arena->root, "source", 0755);
+	text_file(arena->root, "source/file", "x");
+	text_file(arena->root, "beside", "x");
+	client_flags = ZH_RECURSIVE | ZH_DELETE;
+	victim = pull(arena);
+	client_flags = 0;
+	return victim;
+}
+
+static void a_server_removes_nothing_beside_what_was_asked_for(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim;
+	struct result result;
+
+	for (unsigned i = 0; i < 4; i++) {
+		victim = pull_mirror(arena);
+		print_message("# attack %u\n", i);
+		if (i == 1)
+			put_dir(1, 0, "source");
+		if (i == 2)
+			put_dir(1, 0, "beside"); /* which is refused */
+		put_complete(i == 2 || i == 3 ? 1 : 0);
+		if (i == 2) {
+			peer_close(&data);
+			assert_true(peer_put_bye(&control));
+		}
+		result = end_within(arena, &victim, SOON_MS);
+		assert_int_equal(result.outcome, i == 2 ? ZH_UNSAFE_NAME : ZH_PROTO);
+		assert_int_equal(entry_count(arena->root, "."), 2);
+		assert_int_equal(entry_count(arena->root, "source"), 1);
+	}
+}
+
+static void a_server_that_keeps_the_rules_has_its_mirror_pruned(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim = pull_mirror(arena);
+	struct result result;
+
+	put_dir(1, 0, "source");
+	put_complete(1);
+	peer_close(&data);
+	assert_true(peer_put_bye(&control));
+	take(&control, FRAME_BYE);
+	assert_int_equal(get_le64(control.payload + 960), 1);
+	result = end_within(arena, &victim, SOON_MS);
+	assert_int_equal(result.outcome, ZH_OK);
+	assert_int_equal(entry_count(arena->root, "source"), 0);
+	assert_int_equal(entry_count(arena->root, "."), 2);
+}
+
+/* What was told is no more than what has been removed when the server is gone. */
+static void a_mirror_is_not_pruned_when_its_server_is_gone(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim = pull_mirror(arena);
+	struct result result;
+
+	put_dir(1, 0, "source");
+	peer_close(&control);
+	peer_close(&data);
+	result = end_within(arena, &victim, SOON_MS);
+	assert_int_not_equal(result.outcome, ZH_OK);
+	assert_int_equal(entry_count(arena->root, "source"), 1);
+}
+
 static void put_need(uint8_t flags, uint64_t offset, uint64_t length)
 {
 	uint8_t bytes[16];
@@ -1122,6 +1209,9 @@ int main(void)
 		ARENA_TEST(a_file_that_was_acknowledged_counts_even_so),
 		ARENA_TEST(a_link_or_a_directory_that_was_not_asked_for_is_not_made),
 		ARENA_TEST(of_directories_too_only_those_asked_for_are_made),
+		ARENA_TEST(a_server_removes_nothing_beside_what_was_asked_for),
+		ARENA_TEST(a_server_that_keeps_the_rules_has_its_mirror_pruned),
+		ARENA_TEST(a_mirror_is_not_pruned_when_its_server_is_gone),
 		ARENA_TEST(a_need_that_trusts_or_proves_by_no_rule_ends_the_session),
 		ARENA_TEST(a_second_proof_is_not_given),
 		ARENA_TEST(silence_ends_at_its_deadline),

@@ -189,6 +189,7 @@ json_t *json_of_report(const struct zh_report *report)
 	set_u64(out, "files_done", report->files_done);
 	set_u64(out, "files_skipped", report->files_skipped);
 	set_u64(out, "directories", report->directories);
+	set_u64(out, "deleted", report->deleted);
 	set_u64(out, "hard_links", report->hard_links);
 	set_u64(out, "links_skipped", report->links_skipped);
 	set_u64(out, "special_skipped", report->special_skipped);

@@ -76,6 +76,9 @@ static void add_count(struct paragraph *out, uint32_t count, const char *one, co
 static void add_tree(struct paragraph *out, const struct zh_report *report)
 {
 	add_count(out, report->directories, "directory", "directories");
+	if (report->deleted)
+		add(out, "%" PRIu64 " name%s removed that the source has not. ", report->deleted,
+			report->deleted == 1 ? " was" : "s were");
 	add_count(out, report->files_skipped, "file was there already", "files were there already");
 	add_count(out, report->links_skipped, "symbolic link left out", "symbolic links left out");
 	add_count(out, report->special_skipped, "special file left out", "special files left out");
