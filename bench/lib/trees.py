@@ -99,8 +99,8 @@ def keeps_attributes(peer, source):
 
 
 def room_for(tree):
-    """A file takes a block at least, and an inode that takes 4 KiB more."""
-    return sum(max(os.path.getsize(os.path.join(tree, name)), 4 * KIB) + 12 * KIB
+    """A file takes a block at least, and 4 KiB more because mkfs makes an inode for each of them."""
+    return sum(max(os.path.getsize(os.path.join(tree, name)), 4 * KIB) + 4 * KIB
                for name in machine.files_of(tree)) * 5 // 4 + 512 * MIB
 
 

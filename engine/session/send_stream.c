@@ -409,7 +409,7 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 {
 	struct sender *sender = work->sender;
 	struct session *session = sender->session;
-	bool failed = err_is_set(source_error), due, other;
+	bool failed = err_is_set(source_error), due, other, failing;
 	struct held held;
 	int r = 0;
 
@@ -427,8 +427,8 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 			&departure->sum, piece->extent.offset / LEAF_BYTES + i, &work->digest[i]);
 	due = !failed && departure_end_is_due(departure);
 	other = !failed && departure_end_was_wrong(departure);
-	if (failed || other)
-		departure->frames++; /* until it has failed */
+	failing = failed || other;
+	departure->frames += failing; /* until it has failed */
 	held = departure_shed(departure);
 	(void)pthread_mutex_unlock(&session->lock);
 	atomic_fetch_add(&session->bytes_moved, piece->extent.length);
@@ -438,7 +438,7 @@ static int finish_piece(struct stream_work *work, struct departure *departure,
 		r = departure_fail_changed(sender, departure);
 	else if (due)
 		return departure_send_end(sender, departure);
-	int left = failed || other ? departure_put(sender, departure) : held_release(sender, &held);
+	int left = failing ? departure_put(sender, departure) : held_release(sender, &held);
 	return r < 0 ? r : left;
 }
 

@@ -10,11 +10,10 @@
 
 #include <errno.h>
 
-#define SHARE 4     /* of the descriptors of a process one in so many */
-#define MOST  16384 /* a round of commits seldom has more */
-#define LIMIT_LOW                                                                       \
-	256 /* a process that may open no more needs them for its connections and trees \
-	     */
+/* A process that may open no more than LIMIT_LOW needs them for its connections and trees. */
+#define LIMIT_LOW 256
+#define SHARE     4     /* of the descriptors of a process one in so many */
+#define MOST      16384 /* a round of commits seldom has more */
 
 static unsigned room(void)
 {
