@@ -54,6 +54,13 @@ static const struct arg_option rows[] = {
 		.help = "Let clients pull, never push.",
 		ARG_AT(struct serve, options.flags),
 		.value = ZH_SERVE_READ_ONLY },
+	{ .name = "privileged-xattrs",
+		.kind = ARG_BITS,
+		.help = "Give and take extended attributes that only root may set "
+			"(security.capability, trusted.*) where a client asks for it. Run as root, it "
+			"trusts every client like root.",
+		ARG_AT(struct serve, options.flags),
+		.value = ZH_PRIVILEGED_XATTRS },
 	{ .name = "limits",
 		.kind = ARG_BITS,
 		.help = "Print the limits that a server keeps and exit.",

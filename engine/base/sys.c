@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/utsname.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 _Thread_local uint64_t sys_calls[SYS_CALL_COUNT];
@@ -409,6 +410,26 @@ int sys_futimens(int fd, const struct timespec times[2])
 int sys_utimensat(int dir, const char *name, const struct timespec times[2], int flags)
 {
 	return CALL(SYS_UTIMENS, utimensat(dir, name, times, flags));
+}
+
+ssize_t sys_flistxattr(int fd, char *ret_names, size_t cap)
+{
+	return CALL_LENGTH(SYS_LISTXATTR, cap, flistxattr(fd, ret_names, cap));
+}
+
+ssize_t sys_fgetxattr(int fd, const char *name, void *ret_value, size_t cap)
+{
+	return CALL_LENGTH(SYS_GETXATTR, cap, fgetxattr(fd, name, ret_value, cap));
+}
+
+int sys_fsetxattr(int fd, const char *name, const void *value, size_t length)
+{
+	return CALL(SYS_SETXATTR, fsetxattr(fd, name, value, length, 0));
+}
+
+int sys_fremovexattr(int fd, const char *name)
+{
+	return CALL(SYS_REMOVEXATTR, fremovexattr(fd, name));
 }
 
 int sys_fadvise(int fd, uint64_t offset, uint64_t length, int advice)

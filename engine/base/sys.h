@@ -68,7 +68,11 @@ struct iovec;
 	X(SYMLINK, "symlink")            \
 	X(CHOWN, "fchownat")             \
 	X(UNAME, "uname")                \
-	X(SEEK, "lseek")
+	X(SEEK, "lseek")                 \
+	X(LISTXATTR, "flistxattr")       \
+	X(GETXATTR, "fgetxattr")         \
+	X(SETXATTR, "fsetxattr")         \
+	X(REMOVEXATTR, "fremovexattr")
 
 #define SYS_ENUM(name, text) SYS_##name,
 enum sys_call { SYS_CALLS(SYS_ENUM) SYS_CALL_COUNT };
@@ -128,6 +132,12 @@ int sys_fchmod(int fd, mode_t mode) must_check;
 int sys_fchownat(int dir, const char *name, uid_t uid, gid_t gid, int flags) must_check;
 int sys_futimens(int fd, const struct timespec times[2]) must_check;
 int sys_utimensat(int dir, const char *name, const struct timespec times[2], int flags) must_check;
+/* Names one after the other, each ended by a NUL. */
+ssize_t sys_flistxattr(int fd, char *ret_names, size_t cap) must_check;
+/* A cap of 0 asks for the length; nothing is read then. */
+ssize_t sys_fgetxattr(int fd, const char *name, void *ret_value, size_t cap) must_check;
+int sys_fsetxattr(int fd, const char *name, const void *value, size_t length) must_check;
+int sys_fremovexattr(int fd, const char *name) must_check;
 int sys_fadvise(int fd, uint64_t offset, uint64_t length, int advice);
 int sys_flock(int fd, int operation) must_check;
 /* Largest file this process may write (RLIMIT_FSIZE); UINT64_MAX: no limit. Crossing it is a

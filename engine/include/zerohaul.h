@@ -322,6 +322,13 @@ enum {
 	ZH_RECURSIVE = 1u << 10, /* sources may be directories */
 	ZH_LINKS = 1u << 11,     /* symbolic links in them are carried as such, never followed */
 	ZH_OWNER = 1u << 12,     /* owner and group are kept, by number; for root */
+	ZH_XATTRS = 1u << 13,    /* user.* attributes are kept; with ZH_OWNER POSIX ACLs, too */
+	/*
+	 * With ZH_XATTRS, which it implies: security.capability and trusted.*, for root on both
+	 * sides. Of a server: takes part in such transfers. It gives whoever sends power over the
+	 * receiving host.
+	 */
+	ZH_PRIVILEGED_XATTRS = 1u << 14,
 };
 
 /*
@@ -462,8 +469,8 @@ enum {
 
 struct zh_server_options {
 	uint32_t size;
-	uint32_t flags;       /* ZH_INSECURE, ZH_SERVE_ONCE, ZH_SERVE_READ_ONLY */
-	const char *root;     /* directory that everything happens under */
+	uint32_t flags;   /* ZH_INSECURE, ZH_PRIVILEGED_XATTRS, ZH_SERVE_ONCE, ZH_SERVE_READ_ONLY */
+	const char *root; /* directory that everything happens under */
 	const char *key_file; /* NULL only with ZH_INSECURE */
 	const char
 		*listen; /* "ADDR:PORT", "[ADDR6]:PORT", ":PORT" or "ADDR"; port 0: any free one */

@@ -14,6 +14,7 @@
 #define OPEN_PACKS_MOST   256                      /* each holds its table */
 #define OPEN_MEMBERS_MOST (LIMIT_OPEN_MEMBERS / 2) /* the receiver forgets after it has told */
 #define OPEN_FOLDERS_MOST (LIMIT_OPEN_DIRS / 2)
+#define ATTRIBUTES_MOST   (32 * MIB)  /* of open folders: the deepest path has half of that */
 #define PACKED_MOST       (256 * KIB) /* larger files go by themselves */
 #define PACK_WAITS_MS     200         /* for more, when a slow disk has the walk wait */
 #define OPEN_DIRECTORIES  64          /* descriptors of one tree */
@@ -145,7 +146,8 @@ static int send_map(struct sender *sender, const struct departure *departure)
 	return r;
 }
 
-static int send_file(struct sender *sender, const struct departure *departure)
+static int send_file(struct sender *sender, const struct departure *departure,
+	const struct attributes *attributes)
 {
 	struct session *session = sender->session;
 	uint8_t bytes[WIRE_FILE_BYTES_MAX];
@@ -176,9 +178,7 @@ static int send_file(struct sender *sender, const struct departure *departure)
 	r = session_send(session, &frame, bytes);
 	if (r == 0 && departure->holes.sparse)
 		r = send_map(sender, departure);
-	return r < 0 ? r
-		     : send_owner(sender, departure->id, 0, departure->source.uid,
-			       departure->source.gid);
+	return r < 0 ? r : send_attributes(sender, departure->id, 0, attributes);
 }
 
 /* Finds holes, if there may be any that are worth it. What cannot be told is data. */
@@ -220,13 +220,14 @@ static int plan_file(struct sender *sender, struct departure *departure, struct 
 
 /*
  * Opens, plans and announces one file. One that cannot be opened fails and is not announced, but
- * uses up its id. folder has been held for it.
+ * uses up its id. Until all of it is announced END does not come. folder has been held for it.
  */
 static int announce_file(struct sender *sender, struct folder *folder, const char *name, int dir,
 	const char *path, int beneath)
 {
 	struct session *session = sender->session;
 	struct departure *departure = begin(sender, NULL);
+	struct attributes attributes = { .bytes = NULL };
 	struct zh_error error;
 	int r;
 
@@ -243,15 +244,22 @@ static int announce_file(struct sender *sender, struct folder *folder, const cha
 		r = plan_file(sender, departure, &error);
 	if (r == 0)
 		r = map_file(sender, departure, &error);
+	if (r == 0)
+		r = attributes_read(&session->setup, departure->source.fd, departure->source.uid,
+			departure->source.gid, &attributes, &error);
 	(void)pthread_mutex_lock(&session->lock);
 	departure->folder = folder;
 	departure->size = departure->source.size;
 	departure->announced = r == 0;
 	departure->unnamed = r < 0;
+	departure->frames += r == 0;
 	(void)pthread_mutex_unlock(&session->lock);
 	if (r < 0)
 		return departure_fail(sender, departure, &error, true);
-	return send_file(sender, departure);
+	r = send_file(sender, departure, &attributes);
+	free(attributes.bytes);
+	int left = departure_put(sender, departure);
+	return r < 0 ? r : left;
 }
 
 /* What cannot even be looked at uses up an id, too: the receiver hears of it. folder is not held.
@@ -441,8 +449,6 @@ static struct folder *enter_folder(struct announcing *announcing, uint64_t id, c
 	folder->mtime_s = entry->mtime_s;
 	folder->mtime_ns = entry->mtime_ns;
 	folder->mode = entry->mode;
-	folder->uid = entry->uid;
-	folder->gid = entry->gid;
 	(void)pthread_mutex_lock(&session->lock);
 	folder->parent = announcing->current;
 	if (folder->parent)
@@ -458,6 +464,31 @@ static struct folder *enter_folder(struct announcing *announcing, uint64_t id, c
 	return folder;
 }
 
+/*
+ * Owner and extended attributes of a directory, to be told when it is left. What cannot be read
+ * fails by itself; what is in the directory goes on.
+ */
+static int read_attributes(
+	struct sender *sender, struct folder *folder, int fd, uint32_t uid, uint32_t gid)
+{
+	struct session *session = sender->session;
+	struct zh_error error;
+
+	err_init(&error);
+	if (attributes_read(&session->setup, fd, uid, gid, &folder->attributes, &error) < 0)
+		return announce_failure(sender, folder->parent, folder->name, &error);
+	(void)pthread_mutex_lock(&session->lock);
+	sender->attribute_bytes += folder->attributes.length;
+	(void)pthread_mutex_unlock(&session->lock);
+	return 0;
+}
+
+/* Locked. */
+static bool has_folders_enough(const struct sender *sender)
+{
+	return sender->folders >= OPEN_FOLDERS_MOST || sender->attribute_bytes >= ATTRIBUTES_MOST;
+}
+
 /* So many directories may be known to both sides. What is gathered may hold the last of them. */
 static int wait_for_folders(struct announcing *announcing)
 {
@@ -467,18 +498,43 @@ static int wait_for_folders(struct announcing *announcing)
 	int r;
 
 	(void)pthread_mutex_lock(&session->lock);
-	full = sender->folders >= OPEN_FOLDERS_MOST;
+	full = has_folders_enough(sender);
 	(void)pthread_mutex_unlock(&session->lock);
 	if (!full)
 		return 0;
 	r = flush_pack(announcing);
 	(void)pthread_mutex_lock(&session->lock);
-	while (r == 0 && sender->folders >= OPEN_FOLDERS_MOST) {
+	while (r == 0 && has_folders_enough(sender)) {
 		(void)pthread_cond_wait(&sender->room, &session->lock);
 		if (session->aborted || session->finishing)
 			r = -ECANCELED;
 	}
 	(void)pthread_mutex_unlock(&session->lock);
+	return r;
+}
+
+/* The same for one that the walk enters. What cannot be opened has nothing in it, either. */
+static int walk_attributes(
+	struct announcing *announcing, struct walk *walk, const struct walk_entry *entry)
+{
+	struct sender *sender = announcing->sender;
+	struct folder *folder = announcing->current;
+	struct dirs *dirs = announcing->tree->dirs;
+	struct zh_error error;
+	int fd = -1, r = 0;
+
+	if (attributes_kinds(&sender->session->setup) != 0)
+		r = dirs_get(dirs, entry->id, &fd);
+	if (r < 0) {
+		walk_skip(walk);
+		err_init(&error);
+		(void)err_set(&error, err_of_source(r), r, "open source",
+			"the directory cannot be opened");
+		return announce_failure(sender, folder->parent, folder->name, &error);
+	}
+	r = read_attributes(sender, folder, fd, entry->uid, entry->gid);
+	if (fd >= 0)
+		dirs_put(dirs, entry->id);
 	return r;
 }
 
@@ -499,7 +555,31 @@ static int walk_into(
 		walk_skip(walk);
 		return 0;
 	}
-	return announce_folder(sender, folder);
+	r = walk_attributes(announcing, walk, entry);
+	return r < 0 ? r : announce_folder(sender, folder);
+}
+
+/*
+ * A pack has no room for extended attributes. Why one cannot be looked at is found out by whoever
+ * reads it.
+ */
+static bool fits_pack(
+	struct announcing *announcing, uint64_t in_dirs, const struct walk_entry *entry)
+{
+	struct dirs *dirs = announcing->tree->dirs;
+	unsigned kinds = attributes_kinds(&announcing->sender->session->setup);
+	int dir, fd, has = 0;
+
+	if (entry->size > PACKED_MOST)
+		return false;
+	if (kinds == 0 || dirs_get(dirs, in_dirs, &dir) < 0)
+		return true;
+	fd = root_open_inside(dir, entry->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	if (fd >= 0)
+		has = xattrs_any(fd, kinds);
+	sys_close(fd);
+	dirs_put(dirs, in_dirs);
+	return has == 0;
 }
 
 static int walk_file(struct announcing *announcing, const struct walk_entry *entry)
@@ -514,7 +594,7 @@ static int walk_file(struct announcing *announcing, const struct walk_entry *ent
 
 	if (entry->links > 1)
 		atomic_fetch_add(&session->hard_links, 1);
-	if (entry->size <= PACKED_MOST)
+	if (fits_pack(announcing, in_dirs, entry))
 		return pack_entry(announcing, entry, MEMBER_FILE);
 	r = dirs_get(dirs, in_dirs, &fd);
 	if (r < 0) {
@@ -619,8 +699,6 @@ static int announce_tree(
 		.mtime_s = st->st_mtim.tv_sec,
 		.mtime_ns = (uint32_t)st->st_mtim.tv_nsec,
 		.mode = st->st_mode & 07777,
-		.uid = st->st_uid,
-		.gid = st->st_gid,
 	};
 	struct folder *root;
 	int r = 0;
@@ -640,7 +718,9 @@ static int announce_tree(
 	announcing->tree->root = root;
 	if (!origin->contents) {
 		sender->next_folder++;
-		r = announce_folder(sender, root);
+		r = read_attributes(sender, root, fd, st->st_uid, st->st_gid);
+		if (r == 0)
+			r = announce_folder(sender, root);
 	}
 	if (r == 0)
 		r = walk_tree(announcing);

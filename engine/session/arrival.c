@@ -79,6 +79,19 @@ static void proof_free(struct proof *proof)
 	free(proof);
 }
 
+int receiver_hold(struct receiver *receiver, size_t bytes)
+{
+	if (atomic_fetch_add(&receiver->held_bytes, bytes) + bytes <= LIMIT_HELD_XATTRS)
+		return 0;
+	receiver_unhold(receiver, bytes);
+	return -ENOBUFS;
+}
+
+void receiver_unhold(struct receiver *receiver, size_t bytes)
+{
+	atomic_fetch_sub(&receiver->held_bytes, bytes);
+}
+
 struct leftovers arrival_take_unused(struct arrival *arrival)
 {
 	struct leftovers leftovers = { .partial = { .fd = -1 }, .parent_fd = -1 };
@@ -95,12 +108,14 @@ struct leftovers arrival_take_unused(struct arrival *arrival)
 		.partial = arrival->partial,
 		.pack = arrival->pack,
 		.proof = arrival->proof,
+		.xattrs = arrival->xattrs,
 		.parent = arrival->parent,
 		.parent_fd = arrival->parent_fd,
 	};
 	arrival->partial.fd = arrival->parent_fd = -1;
 	arrival->pack = NULL;
 	arrival->proof = NULL;
+	arrival->xattrs = NULL;
 	return leftovers;
 }
 
@@ -109,6 +124,9 @@ void leftovers_discard(struct receiver *receiver, struct leftovers *leftovers)
 	partial_discard(&receiver->staging, &leftovers->partial);
 	pack_drop(receiver, leftovers->pack);
 	proof_free(leftovers->proof);
+	if (leftovers->xattrs)
+		receiver_unhold(receiver, leftovers->xattrs->bytes);
+	free(leftovers->xattrs);
 	if (leftovers->parent_fd >= 0)
 		dirs_put(receiver->dirs, leftovers->parent);
 }

@@ -10,6 +10,7 @@
 #ifndef ZH_SESSION_ARRIVAL_H
 #define ZH_SESSION_ARRIVAL_H
 
+#include "session/attributes.h"
 #include "session/holes.h"
 #include "session/session.h"
 #include "store/batch.h"
@@ -44,7 +45,7 @@ struct proof {
 	uint64_t awaited;       /* not yet told */
 };
 
-enum job_kind { JOB_NONE, JOB_COMMIT, JOB_PROVE, JOB_LEAVE, JOB_OWNER };
+enum job_kind { JOB_NONE, JOB_COMMIT, JOB_PROVE, JOB_LEAVE, JOB_ATTR };
 
 /* For the settling thread, in the order in which they come. */
 struct job {
@@ -52,13 +53,14 @@ struct job {
 	struct job *next;
 };
 
-/* A directory that is complete: gets its owner, then its mode and times. */
+/* A directory that is complete: gets its owner and attributes, then its mode and times. */
 struct leave {
 	struct job job;
 	uint64_t id;
 	struct wire_leave attributes;
-	uint32_t uid; /* JOB_OWNER */
-	uint32_t gid;
+	struct wire_attr attr; /* JOB_ATTR, as the next two */
+	struct xattrs *xattrs; /* NULL: left alone */
+	size_t held;           /* counted in receiver.held_bytes */
 };
 
 struct arrival {
@@ -77,9 +79,11 @@ struct arrival {
 	int64_t mtime_s;
 	uint32_t mtime_ns;
 	uint32_t mode;
+	bool attr_seen;
 	bool set_owner;
 	uint32_t uid;
 	uint32_t gid;
+	struct xattrs *xattrs; /* NULL: left alone */
 	bool no_clobber;
 	bool discard;         /* measured, not stored */
 	struct holes holes;   /* of one file; sparse with extent NULL: MAP is to come */
@@ -100,11 +104,12 @@ struct asked {
 struct receiver {
 	struct session *session;
 	struct staging staging;
-	int place;                /* borrowed */
-	struct dirs *dirs;        /* below it; NULL: not placed */
-	struct batch *batch;      /* goes with dirs */
-	_Atomic uint32_t members; /* of packs that are held */
-	uint64_t last_dir;        /* numbers up to this one have been used */
+	int place;                   /* borrowed */
+	struct dirs *dirs;           /* below it; NULL: not placed */
+	struct batch *batch;         /* goes with dirs */
+	_Atomic uint32_t members;    /* of packs that are held */
+	_Atomic uint64_t held_bytes; /* of attributes that are not set yet */
+	uint64_t last_dir;           /* numbers up to this one have been used */
 	_Atomic bool
 		names_unsynced; /* directories made, or files found, that no sync has followed */
 	char only_name[LIMIT_NAME_BYTES + 1];
@@ -148,6 +153,7 @@ struct leftovers {
 	struct partial partial; /* of a failed file; fd -1: none */
 	struct arriving_pack *pack;
 	struct proof *proof;
+	struct xattrs *xattrs;
 	uint64_t parent;
 	int parent_fd;
 };
@@ -158,6 +164,13 @@ struct leftovers {
  */
 struct leftovers arrival_take_unused(struct arrival *arrival);
 void leftovers_discard(struct receiver *receiver, struct leftovers *leftovers);
+
+/*
+ * Counts memory that a peer fills with attributes, until they are set. -ENOBUFS, with nothing
+ * counted: it would be more than LIMIT_HELD_XATTRS.
+ */
+int receiver_hold(struct receiver *receiver, size_t bytes) must_check;
+void receiver_unhold(struct receiver *receiver, size_t bytes);
 
 /* Hands work to the settling thread. Locked. */
 void receiver_queue(struct receiver *receiver, struct job *job, enum job_kind kind);

@@ -119,22 +119,20 @@ void folders_free(struct sender *sender)
 		sender->folder = folder->next;
 		if (--folder->tree->folders == 0)
 			tree_free(folder->tree);
+		free(folder->attributes.bytes);
 		free(folder->name);
 		free(folder);
 	}
 }
 
-int send_owner(struct sender *sender, uint64_t id, uint8_t flags, uint32_t uid, uint32_t gid)
+int send_attributes(
+	struct sender *sender, uint64_t id, uint8_t flags, const struct attributes *attributes)
 {
-	uint8_t bytes[WIRE_ATTR_BYTES_MIN];
-	struct frame frame = { .type = FRAME_ATTR, .flags = flags, .id = id };
-	int length = wire_build_attr_head(uid, gid, bytes, sizeof(bytes));
+	struct frame frame = {
+		.type = FRAME_ATTR, .flags = flags, .length = attributes->length, .id = id
+	};
 
-	if (!(sender->session->setup.tree & TREE_OWNER))
-		return 0;
-	CHECK(length > 0);
-	frame.length = (uint32_t)length;
-	return session_send(sender->session, &frame, bytes);
+	return attributes->bytes ? session_send(sender->session, &frame, attributes->bytes) : 0;
 }
 
 static int send_leave(struct sender *sender, const struct folder *folder)
@@ -147,7 +145,7 @@ static int send_leave(struct sender *sender, const struct folder *folder)
 	};
 	struct frame frame = { .type = FRAME_LEAVE, .id = folder->id };
 	int length = wire_build_leave(&leave, bytes, sizeof(bytes));
-	int r = send_owner(sender, folder->id, ATTR_DIRECTORY, folder->uid, folder->gid);
+	int r = send_attributes(sender, folder->id, ATTR_DIRECTORY, &folder->attributes);
 
 	CHECK(length > 0);
 	frame.length = (uint32_t)length;
@@ -186,6 +184,7 @@ static void folder_forget(struct sender *sender, struct folder *folder)
 	if (folder->next)
 		folder->next->prev = folder->prev;
 	sender->folders--;
+	sender->attribute_bytes -= folder->attributes.length;
 	bool last = !sender->folder;
 	bool last_of_tree = --tree->folders == 0;
 	(void)pthread_cond_signal(&sender->room);
@@ -194,6 +193,7 @@ static void folder_forget(struct sender *sender, struct folder *folder)
 		tree_free(tree);
 	if (last)
 		session_nudge(session);
+	free(folder->attributes.bytes);
 	free(folder->name);
 	free(folder);
 }
@@ -252,18 +252,6 @@ int held_release(struct sender *sender, const struct held *held)
 	}
 	pack_free(pack);
 	return r;
-}
-
-int departure_put(struct sender *sender, struct departure *departure)
-{
-	struct session *session = sender->session;
-	struct held held;
-
-	(void)pthread_mutex_lock(&session->lock);
-	departure->frames--;
-	held = departure_shed(departure);
-	(void)pthread_mutex_unlock(&session->lock);
-	return held_release(sender, &held);
 }
 
 /* A link that the receiver had. */
@@ -495,6 +483,21 @@ bool departure_end_is_due(struct departure *departure)
 	departure->ending = true;
 	departure->root = leaf_root(&departure->sum, departure->size);
 	return true;
+}
+
+int departure_put(struct sender *sender, struct departure *departure)
+{
+	struct session *session = sender->session;
+	struct held held;
+	int r;
+
+	(void)pthread_mutex_lock(&session->lock);
+	departure->frames--;
+	bool due = departure_end_is_due(departure); /* NEED may have come meanwhile */
+	held = departure_shed(departure);
+	(void)pthread_mutex_unlock(&session->lock);
+	r = held_release(sender, &held);
+	return due ? departure_send_end(sender, departure) : r;
 }
 
 bool departure_end_was_wrong(const struct departure *departure)

@@ -10,6 +10,7 @@
 #ifndef ZH_SESSION_DEPARTURE_H
 #define ZH_SESSION_DEPARTURE_H
 
+#include "session/attributes.h"
 #include "session/holes.h"
 #include "session/lane.h"
 #include "session/schedule.h"
@@ -39,8 +40,7 @@ struct folder {
 	int64_t mtime_s;
 	uint32_t mtime_ns;
 	uint32_t mode;
-	uint32_t uid;
-	uint32_t gid;
+	struct attributes attributes; /* told when it is left */
 	char *name;
 	struct folder *next; /* of all that are open */
 	struct folder *prev;
@@ -73,7 +73,7 @@ struct departure {
 	struct digest *proof; /* per leaf or member, as told in LEAF; made by NEED with PROVE */
 	uint8_t *proved;      /* bit per leaf: its proof counts in sum */
 	uint64_t unsent;      /* bytes asked for and not yet settled */
-	uint32_t frames;      /* pieces being sent now */
+	uint32_t frames;      /* pieces being sent now, and its announcement */
 	bool ending;          /* END is being sent, and the source looked at */
 	bool in_place;        /* one file: the receiver had it, all of it */
 	bool announced;       /* it has been, or is about to be: frames about it may come */
@@ -101,6 +101,7 @@ struct sender {
 	uint64_t credit;       /* ids below this may be used */
 	struct folder *folder;
 	uint32_t folders;
+	size_t attribute_bytes; /* of these folders */
 	uint64_t next_folder;
 	struct origin *origin;
 	size_t origins;
@@ -132,7 +133,10 @@ struct held {
  */
 struct held departure_shed(struct departure *departure) must_check;
 int held_release(struct sender *sender, const struct held *held);
-/* Both, for a thread that has kept it by counting itself in departure->frames. */
+/*
+ * A thread is done with it that has kept it by counting itself in departure->frames: the last one
+ * sheds it, or sends END where that is due.
+ */
 int departure_put(struct sender *sender, struct departure *departure);
 /* It is over. Locked; departure_shed comes next, when nobody uses it any more. */
 void departure_settle(struct sender *sender, struct departure *departure, enum departure_state to);
@@ -158,8 +162,9 @@ bool departure_leaves_no_cache(const struct session *session, const struct depar
 /* Lists it in the session's manifest, as it is acknowledged. Nobody else uses it meanwhile. */
 void departure_list(const struct sender *sender, const struct departure *departure);
 
-/* Tells the owner of a file, or of a directory, if owners are kept. */
-int send_owner(struct sender *sender, uint64_t id, uint8_t flags, uint32_t uid, uint32_t gid);
+/* ATTR of a file, or of a directory, if there is anything to say. */
+int send_attributes(struct sender *sender, uint64_t id, uint8_t flags,
+	const struct attributes *attributes) must_check;
 /* One user less of a directory; the last one leaves it. NULL is fine. */
 int folder_release(struct sender *sender, struct folder *folder);
 /* It could not be made at the receiver, or one above it: nothing can be put into it. */

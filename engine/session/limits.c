@@ -23,6 +23,8 @@ static const struct zh_limit limit_rows[] = {
 	{ "pack-members", "files", "that one PACK announces", LIMIT_MEMBERS },
 	{ "open-members", "files", "in packs that are not settled", LIMIT_OPEN_MEMBERS },
 	{ "rules", "patterns", "of one pull", LIMIT_RULES },
+	{ "xattrs", "attributes", "of one file or directory, with 64 KiB in all", LIMIT_XATTRS },
+	{ "held-xattrs", "bytes", "of attributes that are not set yet", LIMIT_HELD_XATTRS },
 	{ "resends", "times", "one leaf is sent again after a wrong digest", LIMIT_RESENDS },
 	{ "ping-after", "ms", "of silence on the control connection", LIMIT_PING_MS },
 	{ "idle-time", "ms", "of silence before the peer counts as gone", LIMIT_IDLE_MS },

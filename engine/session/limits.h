@@ -23,6 +23,8 @@
 #define LIMIT_MEMBERS         2048u
 #define LIMIT_OPEN_MEMBERS    131072u
 #define LIMIT_RULES           4096u
+#define LIMIT_XATTRS          1024u
+#define LIMIT_HELD_XATTRS     (64u * 1024 * 1024)
 #define LIMIT_RESENDS         3u
 #define LIMIT_PING_MS         10000u
 #define LIMIT_IDLE_MS         30000u

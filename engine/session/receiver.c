@@ -638,6 +638,7 @@ static bool fill_files(struct receiver *receiver, struct arrival *arrival)
 			.set_owner = session->setup.tree & TREE_OWNER,
 			.uid = member.uid,
 			.gid = member.gid,
+			.no_xattrs = attributes_kinds(&session->setup) & XATTR_ACL,
 			.mode = member.mode,
 			.mtime_s = member.mtime_s,
 			.mtime_ns = member.mtime_ns,
@@ -850,51 +851,91 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 	return fail_directory(receiver, frame->id, &dir, &error);
 }
 
-static int queue_owner(struct receiver *receiver, uint64_t id, const struct wire_attr *attr)
+static int too_many_attributes(struct session *session)
+{
+	return session_failf(session, ZH_LIMIT, 0, "ATTR", "too many attributes at once");
+}
+
+/* Of a directory: set when its turn comes. What is taken of *xattrs is NULL there then. */
+static int queue_attr(struct receiver *receiver, uint64_t id, const struct wire_attr *attr,
+	struct xattrs **xattrs)
 {
 	struct session *session = receiver->session;
-	struct leave *owner;
+	struct leave *leave;
 
 	if (id > receiver->last_dir)
 		return proto(session, "ATTR of a directory that was not announced");
 	if (discards(session))
 		return 0;
-	owner = calloc(1, sizeof(*owner));
-	if (!owner)
+	leave = calloc(1, sizeof(*leave));
+	if (!leave)
 		return session_failf(session, ZH_INTERNAL, ENOMEM, "ATTR", "no memory");
-	owner->id = id;
-	owner->uid = attr->uid;
-	owner->gid = attr->gid;
+	leave->id = id;
+	leave->attr = *attr;
+	leave->held = sizeof(*leave) + (*xattrs ? (*xattrs)->bytes : 0);
+	if (receiver_hold(receiver, leave->held) < 0) {
+		free(leave);
+		return too_many_attributes(session);
+	}
+	leave->xattrs = *xattrs;
+	*xattrs = NULL;
 	(void)pthread_mutex_lock(&session->lock);
-	receiver_queue(receiver, &owner->job, JOB_OWNER);
+	receiver_queue(receiver, &leave->job, JOB_ATTR);
 	(void)pthread_mutex_unlock(&session->lock);
 	return 0;
 }
 
-/* The owner of a file, before its END, or of a directory, before its LEAVE. */
+/* Of a file: once, and before its END. *xattrs as for a directory. */
+static int keep_attr(struct receiver *receiver, uint64_t id, const struct wire_attr *attr,
+	struct xattrs **xattrs)
+{
+	struct session *session = receiver->session;
+	size_t bytes = *xattrs ? (*xattrs)->bytes : 0;
+	struct arrival *arrival;
+	bool right, takes;
+
+	if (receiver_hold(receiver, bytes) < 0)
+		return too_many_attributes(session);
+	(void)pthread_mutex_lock(&session->lock);
+	arrival = arrival_find(receiver, id);
+	right = arrival && !arrival->pack && !arrival->attr_seen && !arrival->end_seen;
+	takes = right && !arrival->discard && !arrival_is_finished(arrival);
+	if (right) {
+		arrival->attr_seen = true;
+		arrival->set_owner = session->setup.tree & TREE_OWNER;
+		arrival->uid = attr->uid;
+		arrival->gid = attr->gid;
+	}
+	if (takes) {
+		arrival->xattrs = *xattrs;
+		*xattrs = NULL;
+	}
+	(void)pthread_mutex_unlock(&session->lock);
+	if (!takes)
+		receiver_unhold(receiver, bytes);
+	return right ? 0 : proto(session, "ATTR that does not belong to a file");
+}
+
 static int frame_attr(struct receiver *receiver, const struct frame *frame)
 {
 	struct session *session = receiver->session;
-	struct arrival *arrival;
-	struct wire_attr attr;
-	bool right;
+	struct wire_attr attr = { 0 };
+	struct xattrs *xattrs = NULL;
+	int r = -EPROTO;
 
-	if (!(session->setup.tree & TREE_OWNER) ||
-		wire_parse_attr(session->control.payload, frame->length, &attr) < 0 ||
-		attr.count > 0)
+	if (session->setup.tree & (TREE_OWNER | TREE_XATTRS))
+		r = attributes_take(
+			&session->setup, session->control.payload, frame->length, &attr, &xattrs);
+	if (r == -ENOMEM)
+		return session_failf(session, ZH_INTERNAL, r, "ATTR", "no memory");
+	if (r < 0)
 		return proto(session, "ATTR that was not agreed on");
-	if (frame->flags & ATTR_DIRECTORY)
-		return queue_owner(receiver, frame->id, &attr);
-	(void)pthread_mutex_lock(&session->lock);
-	arrival = arrival_find(receiver, frame->id);
-	right = arrival && !arrival->pack && !arrival->end_seen;
-	if (right) {
-		arrival->set_owner = true;
-		arrival->uid = attr.uid;
-		arrival->gid = attr.gid;
-	}
-	(void)pthread_mutex_unlock(&session->lock);
-	return right ? 0 : proto(session, "ATTR that does not belong to a file");
+	if (xattrs)
+		xattrs_narrow(xattrs, (mode_t)receiver->staging.umask);
+	r = frame->flags & ATTR_DIRECTORY ? queue_attr(receiver, frame->id, &attr, &xattrs)
+					  : keep_attr(receiver, frame->id, &attr, &xattrs);
+	free(xattrs); /* what was not taken */
+	return r;
 }
 
 static int frame_leave(struct receiver *receiver, const struct frame *frame)

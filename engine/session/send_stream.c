@@ -385,20 +385,11 @@ static int digest_leaves(
 static int prove(
 	struct stream_work *work, struct departure *departure, const struct schedule_work *piece)
 {
-	struct session *session = work->sender->session;
 	int r = departure->pack ? digest_members(work, departure, piece->extent.offset,
 					  piece->extent.length)
 				: digest_leaves(work, departure, piece->extent);
-
-	(void)pthread_mutex_lock(&session->lock);
-	departure->frames--;
-	bool due = departure_end_is_due(departure); /* NEED may have come meanwhile */
-	struct held held = departure_shed(departure);
-	(void)pthread_mutex_unlock(&session->lock);
-	int left = held_release(work->sender, &held);
-	if (r < 0 || left < 0)
-		return r < 0 ? r : left;
-	return due ? departure_send_end(work->sender, departure) : 0;
+	int left = departure_put(work->sender, departure);
+	return r < 0 ? r : left;
 }
 
 /* ------------------------------ pieces ------------------------------------------------- */

@@ -358,6 +358,9 @@ static int receive_setup(struct served *served)
 	take_setup(session, &setup);
 	if (push && served->serve->read_only)
 		return session_failf(session, ZH_POLICY, 0, "SETUP", "this server is read-only");
+	if (setup.tree & TREE_PRIVILEGED && !served->serve->privileged_xattrs)
+		return session_failf(session, ZH_POLICY, 0, "SETUP",
+			"this server has no part in privileged attributes");
 	if (setup.strategy[0] && !strategy_find(push ? ZH_RECEIVE : ZH_SEND, setup.strategy))
 		return session_failf(session, ZH_CONFIG, 0, "SETUP",
 			"this server has no strategy '%s'", setup.strategy);

@@ -15,6 +15,7 @@
 struct serve {
 	int root; /* borrowed */
 	bool read_only;
+	bool privileged_xattrs; /* the host's user has said that they may come and go */
 	int log_fd;
 	enum hello_auth auth;
 	const struct auth_key *key;

@@ -208,6 +208,7 @@ static int session_start(
 	struct serve serve = {
 		.root = server->root,
 		.read_only = server->flags & ZH_SERVE_READ_ONLY,
+		.privileged_xattrs = server->flags & ZH_PRIVILEGED_XATTRS,
 		.log_fd = server->log_fd,
 		.auth = server->auth,
 		.key = &server->key,

@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 
 #define PROOF_LEAVES ((size_t)8) /* digested by one call */
 
@@ -153,6 +154,7 @@ static int commit_one(struct receiver *receiver, struct arrival *arrival, struct
 		.set_owner = arrival->set_owner,
 		.uid = arrival->uid,
 		.gid = arrival->gid,
+		.xattrs = arrival->xattrs,
 		.durability = (enum zh_durability)session->setup.durability,
 		.drop_cache = session->setup.cache == ZH_CACHE_DROP,
 	};
@@ -206,11 +208,14 @@ static int keep_owner(int fd, uint32_t uid, uint32_t gid, struct zh_error *err)
 
 static int keep_in_place(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
 {
-	if (arrival->set_owner &&
-		keep_owner(arrival->proof->fd, arrival->uid, arrival->gid, err) < 0)
+	int fd = arrival->proof->fd;
+
+	if (arrival->set_owner && keep_owner(fd, arrival->uid, arrival->gid, err) < 0)
 		return -EPERM;
-	return keep_attributes(receiver, arrival->proof->fd, arrival->mode, arrival->mtime_s,
-		arrival->mtime_ns, err);
+	if (arrival->xattrs && xattrs_apply(fd, arrival->xattrs, err) < 0)
+		return -EPERM;
+	return keep_attributes(
+		receiver, fd, arrival->mode, arrival->mtime_s, arrival->mtime_ns, err);
 }
 
 /* Roots compared, committed, acknowledged. Errors of the connection only. */
@@ -474,6 +479,7 @@ static int prove_member(struct settler *settler, struct arrival *arrival, size_t
 	struct arriving_pack *pack = arrival->pack;
 	struct wire_member got;
 	const struct wire_member *member = &got;
+	const struct xattrs none = { .kinds = attributes_kinds(&session->setup) };
 	struct zh_error error;
 	int fd, r = 0;
 
@@ -489,6 +495,8 @@ static int prove_member(struct settler *settler, struct arrival *arrival, size_t
 		same = !failed && link_is_same(receiver, member, &arrival->proof->claimed[index]);
 	else if (same && pack->file[index].set_owner)
 		r = keep_owner(fd, member->uid, member->gid, &error);
+	if (same && r == 0 && member->kind == MEMBER_FILE)
+		r = xattrs_apply(fd, &none, &error); /* a file that has some is in no pack */
 	if (same && r == 0 && member->kind == MEMBER_FILE)
 		r = keep_attributes(
 			receiver, fd, member->mode, member->mtime_s, member->mtime_ns, &error);
@@ -514,33 +522,43 @@ static int prove_pack(struct settler *settler, struct arrival *arrival)
 
 /* ------------------------------ directories -------------------------------------------- */
 
-static int tell_directory(struct receiver *receiver, uint64_t id, int r, const char *what)
+/* The sender may know its number no more: the text begins with its path. */
+static int tell_directory(struct receiver *receiver, uint64_t id, const struct zh_error *error)
 {
-	struct zh_error error;
-	char path[1024];
+	struct zh_error told = *error;
+	char path[1024], name[128];
 
-	err_init(&error);
-	(void)err_set(&error, err_of_destination(r), r, "set attributes", "%s", what);
 	(void)dirs_path(receiver->dirs, id, path, sizeof(path));
-	session_file_failed(receiver->session, path, strlen(path), &error);
-	return session_send_dir_err(receiver->session, id, &error);
+	session_file_failed(receiver->session, path, strlen(path), error);
+	zh_escape(path, strlen(path), name, sizeof(name));
+	(void)snprintf(told.text, sizeof(told.text), "%.120s: %.120s", name, error->text);
+	return session_send_dir_err(receiver->session, id, &told);
 }
 
-static int own_directory(struct receiver *receiver, const struct leave *owner)
+/* Owner and attributes of a directory, before its mode, which the owner changes. */
+static int apply_attr(struct receiver *receiver, const struct leave *leave)
 {
+	const struct wire_attr *attr = &leave->attr;
 	uint64_t device, inode;
+	struct zh_error error;
 	int fd, r;
 
-	if (dirs_identity(receiver->dirs, owner->id, &device, &inode) < 0)
+	if (dirs_identity(receiver->dirs, leave->id, &device, &inode) < 0)
 		return 0; /* it could not be made, which has been told */
-	r = dirs_get(receiver->dirs, owner->id, &fd);
+	err_init(&error);
+	r = dirs_get(receiver->dirs, leave->id, &fd);
 	if (r == 0) {
-		r = sys_fchownat(fd, "", owner->uid, owner->gid, AT_EMPTY_PATH);
-		dirs_put(receiver->dirs, owner->id);
+		if (receiver->session->setup.tree & TREE_OWNER)
+			r = sys_fchownat(fd, "", attr->uid, attr->gid, AT_EMPTY_PATH);
+		if (r == 0 && leave->xattrs)
+			r = xattrs_apply(fd, leave->xattrs, &error);
+		dirs_put(receiver->dirs, leave->id);
 	}
-	return r < 0 ? tell_directory(
-			       receiver, owner->id, r, "the owner of the directory cannot be set")
-		     : 0;
+	if (r == 0)
+		return 0;
+	(void)err_set(&error, err_of_destination(r), r, "set attributes",
+		"owner and attributes of the directory cannot be set");
+	return tell_directory(receiver, leave->id, &error);
 }
 
 static int leave_directory(struct receiver *receiver, const struct leave *leave)
@@ -550,7 +568,8 @@ static int leave_directory(struct receiver *receiver, const struct leave *leave)
 		{ .tv_sec = leave->attributes.mtime_s, .tv_nsec = leave->attributes.mtime_ns },
 	};
 	uint64_t device, inode;
-	int fd, r;
+	struct zh_error error;
+	int fd, r, told = 0;
 
 	if (dirs_identity(receiver->dirs, leave->id, &device, &inode) < 0)
 		return 0; /* it could not be made, which has been told */
@@ -563,14 +582,24 @@ static int leave_directory(struct receiver *receiver, const struct leave *leave)
 		dirs_put(receiver->dirs, leave->id);
 	}
 	atomic_store(&receiver->names_unsynced, true);
-	int told = r < 0 ? tell_directory(receiver, leave->id, r,
-				   "mode and times of the directory cannot be set")
-			 : 0;
+	if (r < 0) {
+		err_init(&error);
+		(void)err_set(&error, err_of_destination(r), r, "set attributes",
+			"mode and times of the directory cannot be set");
+		told = tell_directory(receiver, leave->id, &error);
+	}
 	dirs_forget(receiver->dirs, leave->id);
 	return told;
 }
 
 /* ------------------------------ the thread --------------------------------------------- */
+
+static void leave_free(struct receiver *receiver, struct leave *leave)
+{
+	receiver_unhold(receiver, leave->held);
+	free(leave->xattrs);
+	free(leave);
+}
 
 static void do_job(struct settler *settler, struct job *job)
 {
@@ -579,10 +608,11 @@ static void do_job(struct settler *settler, struct job *job)
 	enum job_kind kind = job->kind;
 
 	job->kind = JOB_NONE;
-	if (kind == JOB_LEAVE || kind == JOB_OWNER) {
-		IGNORE(kind == JOB_LEAVE ? leave_directory(receiver, (struct leave *)job)
-					 : own_directory(receiver, (struct leave *)job));
-		free(job);
+	if (kind == JOB_LEAVE || kind == JOB_ATTR) {
+		struct leave *leave = (struct leave *)job;
+		IGNORE(kind == JOB_LEAVE ? leave_directory(receiver, leave)
+					 : apply_attr(receiver, leave));
+		leave_free(receiver, leave);
 		return;
 	}
 	if (kind == JOB_PROVE)
@@ -597,8 +627,8 @@ static void do_job(struct settler *settler, struct job *job)
 
 static void drop_job(struct receiver *receiver, struct job *job)
 {
-	if (job->kind == JOB_LEAVE || job->kind == JOB_OWNER)
-		free(job);
+	if (job->kind == JOB_LEAVE || job->kind == JOB_ATTR)
+		leave_free(receiver, (struct leave *)job);
 	else
 		arrival_release(receiver, (struct arrival *)job, 1, 0);
 }

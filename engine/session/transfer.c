@@ -380,7 +380,10 @@ static int send_setup(struct zh_transfer *transfer)
 		.existing = (uint8_t)options->existing,
 		.tree = (uint8_t)((options->flags & ZH_RECURSIVE ? TREE_RECURSIVE : 0) |
 				  (options->flags & ZH_LINKS ? TREE_LINKS : 0) |
-				  (options->flags & ZH_OWNER ? TREE_OWNER : 0)),
+				  (options->flags & ZH_OWNER ? TREE_OWNER : 0) |
+				  (options->flags & (ZH_XATTRS | ZH_PRIVILEGED_XATTRS) ? TREE_XATTRS
+										       : 0) |
+				  (options->flags & ZH_PRIVILEGED_XATTRS ? TREE_PRIVILEGED : 0)),
 	};
 	uint8_t bytes[256];
 	int length;

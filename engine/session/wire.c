@@ -358,7 +358,8 @@ static bool setup_is_legal(const struct wire_setup *setup)
 	       setup->chunk_bytes <= INT32_MAX && setup->sndbuf_bytes <= INT32_MAX &&
 	       setup->rcvbuf_bytes <= INT32_MAX && setup->notsent_lowat_bytes <= INT32_MAX &&
 	       setup->cache <= ZH_CACHE_DROP && setup->existing <= WIRE_EXISTING_DIGEST &&
-	       (setup->tree & ~TREE_ALL) == 0;
+	       (setup->tree & ~TREE_ALL) == 0 &&
+	       (setup->tree & (TREE_XATTRS | TREE_PRIVILEGED)) != TREE_PRIVILEGED;
 }
 
 int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t cap)
@@ -869,7 +870,7 @@ bool wire_pack_next(const uint8_t *bytes, size_t length, size_t *at, struct wire
 
 /* ------------------------------ ATTR and RULE ------------------------------------------ */
 
-#define XATTR_AT_NAME 8u
+#define XATTR_AT_NAME ((size_t)WIRE_XATTR_HEAD_BYTES)
 
 /* The attribute at the start. Returns its bytes or -EPROTO. */
 static int xattr_get(const uint8_t *bytes, size_t length, struct wire_xattr *ret_xattr)
@@ -891,6 +892,15 @@ static int xattr_get(const uint8_t *bytes, size_t length, struct wire_xattr *ret
 	return (int)(XATTR_AT_NAME + xattr.name_length + xattr.value_length);
 }
 
+/* Bytewise; a name comes before those that begin with it. */
+static bool xattr_follows(const struct wire_xattr *before, const struct wire_xattr *xattr)
+{
+	int order = memcmp(
+		before->name, xattr->name, min_size(before->name_length, xattr->name_length));
+
+	return order < 0 || (order == 0 && before->name_length < xattr->name_length);
+}
+
 int wire_build_attr_head(uint32_t uid, uint32_t gid, uint8_t *ret_bytes, size_t cap)
 {
 	CHECK(cap >= WIRE_ATTR_BYTES_MIN);
@@ -908,7 +918,8 @@ int wire_build_attr_add(const struct wire_xattr *xattr, uint8_t *bytes, size_t u
 	if (xattr->name_length == 0 || memchr(xattr->name, '\0', xattr->name_length))
 		return -EINVAL;
 	cap = min_size(cap, FRAME_PAYLOAD_CAP);
-	if (used + fixed > cap || xattr->value_length > cap - used - fixed)
+	if (used + fixed > cap || xattr->value_length > cap - used - fixed ||
+		get_le32(bytes + 8) >= LIMIT_XATTRS)
 		return -ENOBUFS;
 	bytes[used] = xattr->name_length;
 	memset(bytes + used + 1, 0, 3);
@@ -923,14 +934,16 @@ int wire_build_attr_add(const struct wire_xattr *xattr, uint8_t *bytes, size_t u
 int wire_parse_attr(const uint8_t *bytes, size_t length, struct wire_attr *ret_attr)
 {
 	size_t at = WIRE_ATTR_BYTES_MIN, count = 0;
-	struct wire_xattr xattr;
+	struct wire_xattr xattr, before = { .name = "" };
 
 	if (length < WIRE_ATTR_BYTES_MIN || length > FRAME_PAYLOAD_CAP)
 		return -EPROTO;
 	for (; at < length; count++) {
 		int r = xattr_get(bytes + at, length - at, &xattr);
-		if (r < 0)
-			return r;
+		if (r < 0 || count == LIMIT_XATTRS ||
+			(count > 0 && !xattr_follows(&before, &xattr)))
+			return -EPROTO;
+		before = xattr;
 		at += (size_t)r;
 	}
 	if (count != get_le32(bytes + 8))

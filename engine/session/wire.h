@@ -157,6 +157,7 @@ bool wire_is_raw(enum frame_type type);
 #define WIRE_MEMBER_BYTES_MAX (32 + LIMIT_NAME_BYTES)
 #define WIRE_LEAVE_BYTES      16
 #define WIRE_ATTR_BYTES_MIN   12
+#define WIRE_XATTR_HEAD_BYTES 8 /* of one attribute; name and value follow */
 #define WIRE_RULE_BYTES_MAX   4096
 #define WIRE_SUM_BYTES_MAX    (LIMIT_DATA_BYTES / LEAF_BYTES * DIGEST_BYTES)
 #define WIRE_VOID_BYTES       4
@@ -182,7 +183,8 @@ enum wire_tree {
 	TREE_LINKS = 1u << 1, /* symbolic links, as such */
 	TREE_OWNER = 1u << 2,
 	TREE_XATTRS = 1u << 3,
-	TREE_ALL = TREE_RECURSIVE | TREE_LINKS | TREE_OWNER | TREE_XATTRS,
+	TREE_PRIVILEGED = 1u << 4, /* with XATTRS: those that only root may set, too */
+	TREE_ALL = TREE_RECURSIVE | TREE_LINKS | TREE_OWNER | TREE_XATTRS | TREE_PRIVILEGED,
 };
 
 /* Wishes of the client for this session. Local policy of the server may refuse, never widen. */
@@ -346,8 +348,9 @@ int wire_parse_leave(const uint8_t *bytes, size_t length, struct wire_leave *ret
 /* ATTR: the head, with no attributes yet. */
 int wire_build_attr_head(uint32_t uid, uint32_t gid, uint8_t *ret_bytes, size_t cap);
 /*
- * One attribute more behind the `used` bytes of an ATTR, and counted in its head. Returns the bytes
- * added. -ENOBUFS when cap, that of the whole, is too small for it; -EINVAL: the name is none.
+ * One attribute more behind the `used` bytes of an ATTR, and counted in its head; its name has to
+ * come after that of the one before. Returns the bytes added. -ENOBUFS when cap, that of the whole,
+ * is too small for it, or there are LIMIT_XATTRS; -EINVAL: the name is none.
  */
 int wire_build_attr_add(
 	const struct wire_xattr *xattr, uint8_t *bytes, size_t used, size_t cap) must_check;

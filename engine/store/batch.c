@@ -16,6 +16,7 @@
 #include "store/publish.h"
 #include "store/scratch.h"
 #include "store/unnamed.h"
+#include "store/xattrs.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -145,11 +146,14 @@ static int set_attributes(const struct batch *batch, struct batch_file *file, in
 	const struct timespec times[2], struct zh_error *err)
 {
 	mode_t mode = publish_mode(batch->staging, file->mode);
+	const struct xattrs none = { .kinds = file->no_xattrs };
 	struct stat st;
 	int r = 0;
 
 	if (file->set_owner)
 		r = sys_fchownat(fd, "", file->uid, file->gid, AT_EMPTY_PATH);
+	if (r == 0) /* a default ACL is inherited with the staging directory */
+		r = xattrs_apply(fd, &none, err);
 	if (r == 0)
 		r = sys_futimens(fd, times);
 	if (r == 0)

@@ -33,6 +33,7 @@ struct batch_file {
 	bool set_owner;
 	uint32_t uid;
 	uint32_t gid;
+	uint32_t no_xattrs; /* kinds (enum xattr_kind) that it is to have none of */
 	uint32_t mode;
 	int64_t mtime_s;
 	uint32_t mtime_ns;

@@ -39,6 +39,8 @@ static int set_attributes(const struct staging *staging, const struct partial *p
 		return r;
 	if (commit->set_owner)
 		r = sys_fchownat(partial->fd, "", commit->uid, commit->gid, AT_EMPTY_PATH);
+	if (r == 0 && commit->xattrs) /* a change of owner would take some of them away */
+		r = xattrs_apply(partial->fd, commit->xattrs, err);
 	if (r == 0)
 		r = sys_fchmod(partial->fd, publish_mode(staging, commit->mode));
 	if (r == 0)

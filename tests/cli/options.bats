@@ -12,12 +12,12 @@ declare -gA value=(
   [--notsent-lowat]=16K [--pacing]=100MB [--connect-timeout]=2.5 [--json]=- [--quiet]=-
   [--progress]=never [--cache]=keep [--calibrate]=- [--recursive]=- [--links]=-
   [--owner]=- [--exclude]=x [--include]=x [--existing]=digest [--manifest]="$BATS_TEST_TMPDIR/m"
-  [--limit]=100MB [--nice]=- [--retry]=1 [--help]=-
+  [--limit]=100MB [--nice]=- [--retry]=1 [--help]=- [--xattrs]=- [--privileged-xattrs]=-
 )
 
 @test "every option of copy is accepted, in both forms" {
   local option count=0
-  serve
+  serve --privileged-xattrs
   random_file "$T/local/f" 100000
   for option in $(options_of copy); do
     [[ -v value[$option] ]] || fail "$option is not tested"
@@ -33,7 +33,7 @@ declare -gA value=(
     fi
     [[ ! -s $T/err ]] || fail "$option writes to stderr"
   done
-  is "$count" 51
+  is "$count" 53
 }
 
 @test "all words of verify, durability, nagle, progress, cache and existing are accepted" {

@@ -581,3 +581,253 @@ PY
   copies -r "$T/local/tree" "$url/"
   same_tree "$T/local/tree" "$T/root/tree"
 }
+
+# The extended attributes of everything in a directory that begin with any of the words.
+xattrs() {
+  python3 - "$@" <<'PY'
+import os, sys
+top, *words = sys.argv[1:]
+for base, dirs, files in os.walk(top):
+    dirs[:] = sorted(name for name in dirs if name != ".zerohaul-staging")
+    for path in [base] + [os.path.join(base, name) for name in sorted(files)]:
+        for name in sorted(os.listxattr(path)):
+            if name.startswith(tuple(words)):
+                print(os.path.relpath(path, top), ascii(name)[1:-1], os.getxattr(path, name).hex())
+PY
+}
+
+same_xattrs() {
+  diff <(xattrs "$1" user. system. security.capability trusted.) \
+    <(xattrs "$2" user. system. security.capability trusted.) || fail "$1 and $2 have other attributes"
+}
+
+# set_xattr PATH NAME LENGTH: of random bytes; skips the test where that cannot be.
+set_xattr() {
+  python3 -c 'import os, sys; os.setxattr(sys.argv[1], sys.argv[2], os.urandom(int(sys.argv[3])))' "$@" \
+    2>/dev/null || skip "no $2 here"
+}
+
+drop_xattr() {
+  python3 -c 'import os, sys; os.removexattr(*sys.argv[1:])' "$@"
+}
+
+# Attributes for the tree of make_tree, on something of each kind.
+make_xattrs() {
+  local number
+  set_xattr "$1" user.top 10
+  set_xattr "$1/sub" user.of-a-directory 300
+  set_xattr "$1/nothing" user.empty 0
+  set_xattr "$1/one" "$(printf 'user.%0250d' 1)" 1
+  set_xattr "$1/one" $'user.odd \e\xff' 20
+  set_xattr "$1/modes/run" user.last 1
+  set_xattr "$1/sub/deep/deeper/large" user.large 2000
+  for number in {1..20}; do
+    set_xattr "$1/sub/small" "user.$number" "$number"
+  done
+}
+
+@test "--xattrs: attributes come back as they were, and stay behind without it" {
+  serve
+  make_tree "$T/local/tree"
+  make_xattrs "$T/local/tree"
+  both "$T/local/tree"
+  is "$(xattrs "$T/root/tree" user.)" ""
+  rm -r "$T/root/tree" "$T/back"
+  both "$T/local/tree" --xattrs
+  same_xattrs "$T/local/tree" "$T/root/tree"
+  same_xattrs "$T/local/tree" "$T/back/tree"
+  is "$(xattrs "$T/root/tree" user. | wc -l)" 27
+  is "$(count files_done) $(count directories) $(count files_failed)" "7 6 0"
+  copies --xattrs "$T/local/tree/one" "$url/single"
+  is "$(xattrs "$T/root" user. | grep -c '^single ')" 2
+  copies -r --xattrs --streams 4 --durability=none --verify=none "$T/local/tree" "$url/again"
+  same_xattrs "$T/local/tree" "$T/root/again"
+}
+
+@test "--xattrs again: what was added, changed or removed is, and no byte is sent" {
+  serve
+  make_tree "$T/local/tree"
+  make_xattrs "$T/local/tree"
+  copies -r -x "$T/local/tree" "$url/"
+  drop_xattr "$T/local/tree/nothing" user.empty
+  drop_xattr "$T/local/tree/modes/run" user.last
+  drop_xattr "$T/local/tree/sub" user.of-a-directory
+  set_xattr "$T/local/tree/sub/deep/deeper/large" user.large 1999
+  set_xattr "$T/local/tree/sub/small" user.1 10
+  set_xattr "$T/local/tree/sub/deep/medium" user.new 10
+  set_xattr "$T/local/tree/empty" user.new 10
+  set_xattr "$T/root/tree/sub/deep/medium" user.foreign 10
+  copies -r -x --json "$T/local/tree" "$url/"
+  is "$(sent)" 0
+  same_tree "$T/local/tree" "$T/root/tree"
+  same_xattrs "$T/local/tree" "$T/root/tree"
+  # what is not asked for is left alone
+  set_xattr "$T/root/tree/sub/deep/medium" user.foreign 10
+  copies -r --json "$T/local/tree" "$url/"
+  is "$(sent) $(xattrs "$T/root/tree" user.foreign | wc -l)" "0 1"
+  copies -r -x --json --existing=trust "$T/local/tree" "$url/"
+  is "$(xattrs "$T/root/tree" user.foreign | wc -l)" 1
+}
+
+@test "--xattrs: a file that is replaced has those of the new one only" {
+  local file
+  serve
+  make_tree "$T/local/tree"
+  make_xattrs "$T/local/tree"
+  mkdir -p "$T/root/tree/sub/deep/deeper"
+  for file in one nothing sub/deep/deeper/large sub/deep/medium; do
+    echo old >"$T/root/tree/$file"
+    set_xattr "$T/root/tree/$file" user.old 10
+  done
+  copies -r --xattrs "$T/local/tree" "$url/"
+  same_tree "$T/local/tree" "$T/root/tree"
+  same_xattrs "$T/local/tree" "$T/root/tree"
+}
+
+@test "--xattrs: an ordinary user's read-only files and directories get theirs, and stay read-only" {
+  serve
+  make_tree "$T/root/tree"
+  set_xattr "$T/root/tree/modes/run" user.a 10
+  set_xattr "$T/root/tree/modes" user.a 10
+  chmod 444 "$T/root/tree/modes/run"
+  chmod 555 "$T/root/tree/modes"
+  cp "$T/key" "$T/key-user"
+  chmod 600 "$T/key-user"
+  [[ $EUID -ne 0 ]] || chown -R 65534:65534 "$T/local" "$T/key-user"
+  zh_as_user copy -r -x --json --key "$T/key-user" "$url/tree" "$T/local/"
+  is "$status" 0
+  chmod u+w "$T/root/tree/modes/run" "$T/root/tree/modes"
+  set_xattr "$T/root/tree/modes/run" user.b 10
+  drop_xattr "$T/root/tree/modes" user.a
+  chmod u-w "$T/root/tree/modes/run" "$T/root/tree/modes"
+  zh_as_user copy -r -x --json --key "$T/key-user" "$url/tree" "$T/local/"
+  is "$status $(sent)" "0 0"
+  same_tree "$T/root/tree" "$T/local/tree"
+  same_xattrs "$T/root/tree" "$T/local/tree"
+  chmod -R u+w "$T/root/tree" "$T/local/tree"
+}
+
+@test "--xattrs: too many or too large ones fail their file, by name" {
+  need_root
+  mount -t tmpfs none "$T/local" || skip "no tmpfs can be mounted"
+  mounts+=("$T/local")
+  mount -t tmpfs none "$T/root" || skip "no tmpfs can be mounted"
+  mounts+=("$T/root")
+  serve
+  make_tree "$T/local/tree"
+  set_xattr "$T/local/tree/one" user.a 40000
+  set_xattr "$T/local/tree/one" user.b 40000
+  set_xattr "$T/local/tree/sub" user.a 40000
+  set_xattr "$T/local/tree/sub" user.b 40000
+  set_xattr "$T/local/tree/sub/small" user.a 60000
+  set_xattr "$T/local/tree/sub/deep/deeper/large" user.a 65536
+  copy -r --xattrs --json "$T/local/tree" "$url/"
+  is "$status" 3
+  json_is_valid
+  is "$(json 'sorted((f["file"], f["outcome"]) for f in o["failures"])')" \
+    "[('tree/one', 'LIMIT'), ('tree/sub', 'LIMIT'), ('tree/sub/deep/deeper/large', 'LIMIT')]"
+  [[ ! -e $T/root/tree/one && ! -e $T/root/tree/sub/deep/deeper/large ]] || fail "it is there"
+  same "$T/local/tree/sub/deep/medium" "$T/root/tree/sub/deep/medium"
+  is "$(xattrs "$T/root/tree" user. | cut -d' ' -f1,2)" "sub/small user.a"
+  copy --xattrs "$T/local/tree/one" "$url/"
+  failed 13 "extended attributes"
+}
+
+@test "--xattrs: where the destination has none a file that has some fails, the others arrive" {
+  need_root
+  make_tree "$T/local/tree"
+  set_xattr "$T/local/tree/one" user.a 10
+  set_xattr "$T/local/tree/sub" user.a 10
+  mount -t ramfs none "$T/root" || skip "no ramfs can be mounted"
+  mounts+=("$T/root")
+  start_server without --root "$T/root" --key "$T/key"
+  copy -r --xattrs --json "$T/local/tree" "$url/"
+  is "$status" 3
+  json_is_valid
+  # the sender has left the directory by then: its name is in the text
+  is "$(json 'len(o["failures"]), sum("user.a" in f["text"] for f in o["failures"])')" "(2, 2)"
+  is "$(json 'sum(f["file"] == "tree/one" for f in o["failures"])')" 1
+  is "$(json 'sum("tree/sub" in f["file"] + f["text"] for f in o["failures"])')" 1
+  [[ ! -e $T/root/tree/one ]] || fail "it is there without its attribute"
+  same "$T/local/tree/sub/small" "$T/root/tree/sub/small"
+  # and a source that has none has nothing to carry
+  copies -r --xattrs "$url/tree/sub" "$T/local/back"
+  diff -r "$T/root/tree/sub" "$T/local/back"
+}
+
+@test "--xattrs: a destination without room for them keeps the old file" {
+  need_root
+  [[ $(stat -f -c %T "$T/root") == ext* ]] || skip "not on ext4"
+  mount -t tmpfs none "$T/local" || skip "no tmpfs can be mounted"
+  mounts+=("$T/local")
+  serve
+  make_tree "$T/local/tree"
+  set_xattr "$T/local/tree/one" user.a 20000
+  mkdir "$T/root/tree"
+  echo old >"$T/root/tree/one"
+  copy -r --xattrs --json "$T/local/tree" "$url/"
+  [[ $status -ne 0 ]] || skip "ext4 with large attributes"
+  is "$status $(json '[(f["file"], f["outcome"]) for f in o["failures"]]')" "3 [('tree/one', 'NOSPACE')]"
+  is "$(cat "$T/root/tree/one")" old
+  same "$T/local/tree/sub/small" "$T/root/tree/sub/small"
+}
+
+# set_acl PATH access|default: user 1234 may as much as the group.
+set_acl() {
+  python3 - "$@" <<'PY' 2>/dev/null || skip "no ACLs here"
+import os, struct, sys
+entries = ((1, 7, -1), (2, 7, 1234), (4, 5, -1), (16, 5, -1), (32, 0, -1))
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *entry) for entry in entries)
+os.setxattr(sys.argv[1], "system.posix_acl_" + sys.argv[2], acl)
+PY
+}
+
+@test "--xattrs with --owner: access control lists are kept, with numbers" {
+  need_root
+  serve
+  make_tree "$T/local/tree"
+  set_acl "$T/local/tree/one" access
+  set_acl "$T/local/tree/sub/deep/deeper/large" access
+  set_acl "$T/local/tree/sub" default
+  copies -r --xattrs "$T/local/tree" "$url/without"
+  is "$(xattrs "$T/root/without" system.)" ""
+  both "$T/local/tree" --xattrs --owner
+  same_xattrs "$T/local/tree" "$T/root/tree"
+  same_xattrs "$T/local/tree" "$T/back/tree"
+  is "$(xattrs "$T/root/tree" system. | wc -l)" 3
+  # what a directory would give to everything that is made in it is not taken for the source's
+  set_acl "$T/root" default
+  copies -r --xattrs --owner --json "$T/local/tree" "$url/again"
+  same_tree "$T/local/tree" "$T/root/again"
+  same_xattrs "$T/local/tree" "$T/root/again"
+  copies -r --xattrs --owner --json "$T/local/tree/." "$url/again"
+  is "$(sent)" 0
+  same_xattrs "$T/local/tree" "$T/root/again"
+}
+
+@test "--privileged-xattrs: only where both sides were told so" {
+  need_root
+  serve
+  make_tree "$T/local/tree"
+  set_xattr "$T/local/tree/one" trusted.a 10
+  set_xattr "$T/local/tree/sub" trusted.overlay.opaque 1
+  python3 - "$T/local/tree/modes/run" <<'PY' 2>/dev/null || skip "no capabilities here"
+import os, struct, sys
+os.setxattr(sys.argv[1], "security.capability", struct.pack("<5I", 0x02000001, 1 << 10, 0, 0, 0))
+PY
+  copies -r --xattrs --owner "$T/local/tree" "$url/"
+  is "$(xattrs "$T/root/tree" trusted. security.capability)" ""
+  copy -r --privileged-xattrs "$T/local/tree" "$url/no"
+  failed 14 "privileged"
+  [[ ! -e $T/root/no ]] || fail "it was made"
+  copy -r --privileged-xattrs "$url/tree" "$T/local/no"
+  failed 14 "privileged"
+  start_server told --root "$T/root" --key "$T/key" --privileged-xattrs
+  both "$T/local/tree" --privileged-xattrs --owner
+  same_xattrs "$T/local/tree" "$T/root/tree"
+  same_xattrs "$T/local/tree" "$T/back/tree"
+  is "$(xattrs "$T/root/tree" trusted. security.capability | wc -l)" 3
+  # who does not ask for them leaves alone what is there
+  copies -r --xattrs "$T/local/tree" "$url/"
+  is "$(xattrs "$T/root/tree" trusted. security.capability | wc -l)" 3
+}

@@ -15,10 +15,12 @@
 #include "store/scratch.h"
 #include "store/source.h"
 #include "store/walk.h"
+#include "store/xattrs.h"
 
 #include <errno.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define SIZE      300001
@@ -52,7 +54,8 @@ static const struct way ways[] = {
 static const enum sys_call store_calls[] = { SYS_OPEN, SYS_MKDIR, SYS_RENAME, SYS_LINK, SYS_STAT,
 	SYS_FALLOCATE, SYS_FTRUNCATE, SYS_FSYNC, SYS_CHMOD, SYS_UTIMENS, SYS_FLOCK, SYS_FCNTL,
 	SYS_READ, SYS_PREAD, SYS_UNLINK, SYS_READDIR, SYS_READLINK, SYS_WRITE, SYS_SYNCFS,
-	SYS_SYMLINK, SYS_CHOWN, SYS_UNAME };
+	SYS_SYMLINK, SYS_CHOWN, SYS_UNAME, SYS_LISTXATTR, SYS_GETXATTR, SYS_SETXATTR,
+	SYS_REMOVEXATTR };
 
 /* What an operation under test is given, and what it tells. */
 struct trial {
@@ -267,6 +270,116 @@ static void run_commit(struct trial *trial)
 	assert_true(is_new(a));
 	staging_fini(&staging);
 	assert_int_equal(kit_staged(a), 0);
+}
+
+static bool has_xattr(const struct arena *a, const char *name, const char *value)
+{
+	int fd = openat(a->root, "file", O_RDONLY | O_CLOEXEC);
+	char bytes[16];
+	ssize_t length = fgetxattr(fd, name, bytes, sizeof(bytes));
+
+	close(fd);
+	return length == (ssize_t)strlen(value) && memcmp(bytes, value, strlen(value)) == 0;
+}
+
+/* What "file" is to have. */
+static struct xattrs *new_xattrs(void)
+{
+	struct xattrs *xattrs = xattrs_new(XATTR_USER, 2, 64);
+
+	assert_non_null(xattrs);
+	xattrs_add(xattrs, "user.a", 6, "new", 3);
+	xattrs_add(xattrs, "user.b", 6, "2", 1);
+	return xattrs;
+}
+
+/* "file" with others. */
+static int old_xattrs(const struct arena *a, mode_t mode)
+{
+	int fd;
+
+	(void)unlinkat(a->root, "file", 0);
+	fd = openat(a->root, "file", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	assert_true(fd >= 0);
+	assert_int_equal(fsetxattr(fd, "user.a", "old", 3, 0), 0);
+	assert_int_equal(fsetxattr(fd, "user.z", "other", 5, 0), 0);
+	assert_int_equal(fchmod(fd, mode), 0);
+	return fd;
+}
+
+static void run_commit_with_xattrs(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	struct commit commit = kit_commit(a->root, "file");
+	struct xattrs *xattrs = new_xattrs();
+	struct staging staging;
+	struct zh_error err;
+
+	commit.xattrs = xattrs;
+	commit.durability = ZH_DURABLE_NONE;
+	(void)unlinkat(a->root, "file", 0);
+	random_file(a->root, "file", OLD_SIZE, OLD);
+	staging_init(&staging, a->root);
+	struct partial partial = kit_received(&staging, a->root, "file", SIZE, NEW);
+	err_init(&err);
+	begin(trial);
+	int r = commit_file(&staging, &partial, &commit, &err);
+	end(trial, r, &err);
+	check_staging(trial);
+	if (r == 0)
+		assert_true(
+			is_new(a) && has_xattr(a, "user.a", "new") && has_xattr(a, "user.b", "2"));
+	else
+		assert_true(is_old(a, false));
+	staging_fini(&staging);
+	free(xattrs);
+}
+
+static void run_xattrs_read(struct trial *trial)
+{
+	int fd = old_xattrs(trial->arena, 0644);
+	struct xattrs *xattrs = NULL;
+
+	begin(trial);
+	int r = xattrs_read(fd, XATTR_USER, &xattrs);
+	end(trial, r, NULL);
+	/* a file system may say that it has none */
+	if (r == 0 && !(trial->struck && trial->fault.error == EOPNOTSUPP)) {
+		assert_int_equal(xattrs->count, 2);
+		assert_memory_equal(xattrs->item[0].value, "old", 3);
+		assert_memory_equal(xattrs->item[1].value, "other", 5);
+	}
+	free(xattrs);
+	close(fd);
+}
+
+/* Variants: the owner may write to the file, or not. */
+static void run_xattrs_apply(struct trial *trial)
+{
+	struct arena *a = trial->arena;
+	mode_t mode = trial->variant == 0 ? 0644 : 0444;
+	int fd = old_xattrs(a, mode);
+	struct xattrs *xattrs = new_xattrs();
+	struct zh_error err;
+	struct stat st;
+
+	err_init(&err);
+	begin(trial);
+	int r = xattrs_apply(fd, xattrs, &err);
+	end(trial, r, &err);
+	if (r == 0) {
+		assert_true(has_xattr(a, "user.a", "new") && has_xattr(a, "user.b", "2"));
+		bool none_listed = trial->struck && trial->fault.error == EOPNOTSUPP;
+		assert_true(none_listed || !has_xattr(a, "user.z", "other"));
+	}
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_true((st.st_mode & 07777) == mode || trial->struck_call == SYS_CHMOD);
+	err_init(&err);
+	assert_int_equal(xattrs_apply(fd, xattrs, &err), 0);
+	assert_true(has_xattr(a, "user.a", "new") && has_xattr(a, "user.b", "2"));
+	assert_false(has_xattr(a, "user.z", "other"));
+	free(xattrs);
+	close(fd);
 }
 
 #define BATCH_MOST 9
@@ -702,6 +815,34 @@ static void a_commit_is_seen_whole_or_not_at_all(void **state)
 	sweep(state, run_commit, 9);
 }
 
+/* The arena of a test that needs extended attributes. */
+static void need_xattrs(void **state)
+{
+	struct arena *a = arena_of(state);
+
+	if (fsetxattr(a->root, "user.a", "", 0, 0) != 0)
+		SKIP("no extended attributes here");
+	assert_int_equal(fremovexattr(a->root, "user.a"), 0);
+}
+
+static void a_commit_with_attributes_has_all_of_them(void **state)
+{
+	need_xattrs(state);
+	sweep(state, run_commit_with_xattrs, 1);
+}
+
+static void attributes_are_read_or_it_is_an_error(void **state)
+{
+	need_xattrs(state);
+	sweep(state, run_xattrs_read, 1);
+}
+
+static void attributes_are_made_equal_or_it_is_an_error(void **state)
+{
+	need_xattrs(state);
+	sweep(state, run_xattrs_apply, 2);
+}
+
 static void a_batch_is_seen_file_by_file_whole_or_not_at_all(void **state)
 {
 	/* of a disk's whole file system, syncfs waits for what everybody else writes */
@@ -774,6 +915,11 @@ int main(void)
 		ARENA_TEST_ON_TMPFS(a_partial_is_opened_whole_or_not_at_all),
 		ARENA_TEST(a_commit_is_seen_whole_or_not_at_all),
 		ARENA_TEST_ON_TMPFS(a_commit_is_seen_whole_or_not_at_all),
+		ARENA_TEST(a_commit_with_attributes_has_all_of_them),
+		ARENA_TEST_ON_TMPFS(a_commit_with_attributes_has_all_of_them),
+		ARENA_TEST(attributes_are_read_or_it_is_an_error),
+		ARENA_TEST(attributes_are_made_equal_or_it_is_an_error),
+		ARENA_TEST_ON_TMPFS(attributes_are_made_equal_or_it_is_an_error),
 		ARENA_TEST(a_batch_is_seen_file_by_file_whole_or_not_at_all),
 		ARENA_TEST_ON_TMPFS(a_batch_is_seen_file_by_file_whole_or_not_at_all),
 		ARENA_TEST(a_batch_of_staging_names_is_seen_whole_or_not_at_all),

@@ -3,13 +3,14 @@
 """
 One call of the whole command fails, is short or is interrupted: the n-th, for every n until a run ends
 without the fault having struck. Client and server in turn, push and pull. Whatever happens: status 0
-means an identical file, the visible name is never partial, nobody hangs, no process stays, and a
-sanitizer, where there is one, finds nothing.
+means an identical file with its attribute, the visible name is never partial, nobody hangs, no process
+stays, and a sanitizer, where there is one, finds nothing.
 
 Environment: ZEROHAUL the command, ZH_FAULTY the library with the seam in it, ZH_STEP how many n are
 passed over between two runs (1: none; default 7).
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from scene import COMMAND, Failure, check, run_tests
 FAULTY = os.environ["ZH_FAULTY"]
 STEP = int(os.environ.get("ZH_STEP", "7"))
 SIZE = 2 * 1024 * 1024 + 4097
+ATTRIBUTE = "user.note"
 DEADLINE_S = 60
 QUIET = 120  # numbers without effect after which no call is left to be hit
 KINDS = ["EIO", "ENOSPC", "ENOMEM", "ECONNRESET", "EINVAL", "EPERM", "short", "eintr"]
@@ -48,6 +50,13 @@ def check_reports(text):
           "a report: " + text[-2000:].decode(errors="backslashreplace"))
 
 
+def attribute_of(path):
+    try:
+        return os.getxattr(path, ATTRIBUTE)
+    except OSError:
+        return None
+
+
 class Trials:
     """A root with a server that may be broken and is ended by force, and a local directory."""
 
@@ -65,6 +74,9 @@ class Trials:
         for directory in (self.root, self.local):
             with open(os.path.join(directory, "source"), "wb") as file:
                 file.write(self.content)
+            with contextlib.suppress(OSError):  # then there is none to be lost
+                os.setxattr(os.path.join(directory, "source"), ATTRIBUTE, b"kept")
+        self.attribute = attribute_of(os.path.join(self.root, "source"))
 
     def start_server(self, environment):
         with open(self.log, "wb") as log:
@@ -91,7 +103,7 @@ class Trials:
         target = self.url + "target" if push else os.path.join(self.local, "target")
         try:
             done = subprocess.run(
-                [COMMAND, "copy", "--insecure", "--quiet", source, target], env=environment,
+                [COMMAND, "copy", "--insecure", "--quiet", "--xattrs", source, target], env=environment,
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=DEADLINE_S, check=False)
         except subprocess.TimeoutExpired as error:
             raise Failure("the client hangs") from error
@@ -110,6 +122,7 @@ class Trials:
             with open(path, "rb") as file:
                 found = file.read()
         check(status != 0 or found == self.content, "status 0 without the file")
+        check(status != 0 or attribute_of(path) == self.attribute, "status 0 without the attribute")
         check(found in (self.content, self.old), "the visible name is partial or gone")
         check(0 <= status <= 125, f"the client died: {status}")
 

@@ -25,7 +25,8 @@ static void check_setup(const uint8_t *bytes, size_t length)
 		return;
 	CHECK(setup.direction <= 1 && setup.verify <= 1 && setup.durability <= 2);
 	CHECK(setup.nagle <= 2 && setup.no_fallback <= 1);
-	CHECK(setup.cache <= 2 && setup.existing <= 2 && setup.tree <= 15);
+	CHECK(setup.cache <= 2 && setup.existing <= 2 && setup.tree <= 31);
+	CHECK(!(setup.tree & TREE_PRIVILEGED) || setup.tree & TREE_XATTRS);
 	CHECK(setup.streams >= 1 && setup.streams <= LIMIT_STREAMS);
 	CHECK(text_is_clean(setup.congestion, sizeof(setup.congestion)));
 	CHECK(text_is_clean(setup.strategy, sizeof(setup.strategy)));
@@ -161,12 +162,19 @@ static void check_pack(const uint8_t *bytes, size_t length)
 	free(again);
 }
 
+static int compare_xattrs(const struct wire_xattr *a, const struct wire_xattr *b)
+{
+	int order = memcmp(a->name, b->name, min_size(a->name_length, b->name_length));
+
+	return order ? order : (int)a->name_length - (int)b->name_length;
+}
+
 static void check_attr(const uint8_t *bytes, size_t length)
 {
 	uint8_t *again = malloc(length + WIRE_ATTR_BYTES_MIN);
 	size_t at = 0, used = WIRE_ATTR_BYTES_MIN, seen = 0;
 	struct wire_attr attr = { 0, 0, 0 };
-	struct wire_xattr xattr;
+	struct wire_xattr xattr, before = { .name = "" };
 	int r = wire_parse_attr(bytes, length, &attr);
 
 	CHECK(again);
@@ -176,11 +184,14 @@ static void check_attr(const uint8_t *bytes, size_t length)
 	while (r == 0 && wire_attr_next(bytes, length, &at, &xattr)) {
 		int built = wire_build_attr_add(&xattr, again, used, length);
 		CHECK(xattr.name_length > 0 && !memchr(xattr.name, '\0', xattr.name_length));
+		CHECK(seen == 0 || compare_xattrs(&before, &xattr) < 0);
+		before = xattr;
 		CHECK(built > 0);
 		used += (size_t)built;
 		CHECK(at == used);
 		seen++;
 	}
+	CHECK(seen <= LIMIT_XATTRS);
 	if (r == 0)
 		CHECK(seen == attr.count && used == length && memcmp(again, bytes, length) == 0);
 	free(again);

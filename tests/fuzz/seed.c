@@ -164,6 +164,7 @@ static void seed_directory(struct sample *stream)
 		int added = wire_build_attr_add(&xattr, bytes, (size_t)length, sizeof(bytes));
 		CHECK(added > 0);
 		length += added;
+		xattr.name = "user.b";
 		xattr.value_length = 0;
 	}
 	payload(stream, (struct frame){ .type = FRAME_ATTR, .flags = ATTR_DIRECTORY, .id = 1 },

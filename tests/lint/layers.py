@@ -28,14 +28,15 @@ THE_SEAM = "base/sys.c"
 CALLS = """
     accept accept4 bind cachestat chmod close connect copy_file_range creat dup dup2 dup3
     epoll_create1 epoll_ctl epoll_wait eventfd fallocate fchmod fchmodat fchown fcntl fdatasync
-    flock fopen fread fstat fstatat fstatfs fsync ftruncate futimens fwrite getdents64
-    getpeername getsockname getsockopt ioctl link linkat listen lseek lstat madvise memfd_create
+    fgetxattr flistxattr flock fopen fread fremovexattr fsetxattr fstat fstatat fstatfs fsync
+    ftruncate futimens fwrite getdents64 getpeername getsockname getsockopt getxattr ioctl lgetxattr
+    link linkat listen listxattr llistxattr lremovexattr lseek lsetxattr lstat madvise memfd_create
     mincore mkdir mkdirat mlock mmap mprotect msync munmap open openat openat2 opendir pipe pipe2
     poll posix_fadvise posix_fallocate ppoll pread preadv preadv2 pwrite pwritev pwritev2 read
-    readahead readdir readlink readlinkat readv recv recvfrom recvmmsg recvmsg rename renameat
-    renameat2 rmdir select send sendfile sendmmsg sendmsg sendto setsockopt shutdown socket
-    socketpair splice stat statfs statx symlink symlinkat sync sync_file_range syncfs syscall tee
-    truncate unlink unlinkat utimensat vmsplice write writev
+    readahead readdir readlink readlinkat readv recv recvfrom recvmmsg recvmsg removexattr rename
+    renameat renameat2 rmdir select send sendfile sendmmsg sendmsg sendto setsockopt setxattr
+    shutdown socket socketpair splice stat statfs statx symlink symlinkat sync sync_file_range
+    syncfs syscall tee truncate unlink unlinkat utimensat vmsplice write writev
 """.split()
 
 # (file, call): why it is not in the seam.

@@ -6,6 +6,8 @@
  */
 #include "host.h"
 
+#include "store/xattrs.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -14,6 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -838,7 +841,7 @@ static void field_by_field_a_setup_has_to_be_right(void **state)
 		uint8_t value;
 	} rows[] = { { 0, 1 }, { 0, 2 }, { 1, 2 }, { 2, 3 }, { 3, 3 }, { 4, 2 }, { 7, 1 }, { 8, 0 },
 		{ 8, 65 }, { 11, 1 }, { 15, 0x80 }, { 19, 0x80 }, { 23, 0x80 }, { 27, 0x80 },
-		{ 28, 3 }, { 29, 3 }, { 30, 16 }, { 31, 1 }, { 40, 0x1b }, { 55, 'x' },
+		{ 28, 3 }, { 29, 3 }, { 30, 16 }, { 30, 32 }, { 31, 1 }, { 40, 0x1b }, { 55, 'x' },
 		{ 56, 0x80 }, { 79, 'x' } };
 	struct wire_setup setup = { .streams = 1 };
 	uint8_t bytes[WIRE_SETUP_BYTES];
@@ -1833,6 +1836,284 @@ static void a_flood_of_leaves_is_forgotten(void **state)
 	end_well(&host, 1);
 }
 
+/* ------------------------------ attributes --------------------------------------------- */
+
+enum { TREE_ATTRIBUTED = TREE_RECURSIVE | TREE_XATTRS };
+
+static uint8_t attr_bytes[FRAME_PAYLOAD_CAP];
+
+/* An ATTR with one attribute of so many zeros; returns its length. */
+static size_t fill_attr(const char *name, uint32_t length)
+{
+	static const uint8_t zeros[FRAME_PAYLOAD_CAP];
+	struct wire_xattr xattr = { .name = name,
+		.name_length = (uint8_t)strlen(name),
+		.value = zeros,
+		.value_length = length };
+	int head = wire_build_attr_head(0, 0, attr_bytes, sizeof(attr_bytes));
+	int more = wire_build_attr_add(&xattr, attr_bytes, (size_t)head, sizeof(attr_bytes));
+
+	assert_true(more > 0);
+	return (size_t)(head + more);
+}
+
+/* False: the server is gone. */
+static bool put_attr(uint64_t id, uint8_t flags, size_t length)
+{
+	return peer_put(&control,
+		(struct head){
+			.type = FRAME_ATTR, .flags = flags, .length = (uint32_t)length, .id = id },
+		attr_bytes, length);
+}
+
+static void of_a_dir(size_t length)
+{
+	put_dir(1, 0, "d");
+	assert_true(put_attr(1, ATTR_DIRECTORY, length));
+}
+
+static void of_a_file(size_t length)
+{
+	assert_true(peer_put_file(&control, 1, &small_file, 0));
+	assert_true(put_attr(1, 0, length));
+}
+
+static void names_that_were_not_agreed_on_are_not_taken(void **state)
+{
+	static const struct {
+		uint8_t tree;
+		const char *name;
+	} rows[] = {
+		{ TREE_ATTRIBUTED, "security.capability" },
+		{ TREE_ATTRIBUTED, "security.selinux" },
+		{ TREE_ATTRIBUTED, "trusted.overlay.opaque" },
+		{ TREE_ATTRIBUTED, "system.posix_acl_access" },
+		{ TREE_ATTRIBUTED, "system.posix_acl_default" },
+		{ TREE_ATTRIBUTED, "user." },
+		{ TREE_ATTRIBUTED, "user" },
+		{ TREE_ATTRIBUTED, "User.a" },
+		{ TREE_ATTRIBUTED, "other" },
+		{ TREE_ATTRIBUTED | TREE_OWNER, "security.capability" },
+		{ TREE_ATTRIBUTED | TREE_OWNER, "trusted.a" },
+		{ TREE_ATTRIBUTED | TREE_OWNER, "system.posix_acl_accesses" },
+		{ TREE_RECURSIVE | TREE_OWNER, "user.a" },
+		{ TREE_RECURSIVE, "user.a" },
+	};
+	static void (*const put[])(size_t length) = { of_a_dir, of_a_file };
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		for (size_t k = 0; k < ARRAY_LEN(put); k++) {
+			print_message("# row %zu\n", i);
+			open_tree(&host, rows[i].tree);
+			put[k](fill_attr(rows[i].name, 20));
+			ends_with(&control, ZH_PROTO);
+			peer_close(&data);
+			(void)unlinkat(host.arena->root, "d", AT_REMOVEDIR);
+		}
+	end_well(&host, 0);
+}
+
+static void attr_with_a_name_twice(void)
+{
+	size_t length = fill_attr("user.a", 3);
+
+	memcpy(attr_bytes + length, attr_bytes + 12, length - 12);
+	attr_bytes[8] = 2;
+	of_a_file(2 * length - 12);
+}
+
+static void attr_with_more_than_it_says(void)
+{
+	size_t length = fill_attr("user.a", 3);
+
+	attr_bytes[8] = 0;
+	of_a_file(length);
+}
+
+static void attr_with_less_than_it_says(void)
+{
+	size_t length = fill_attr("user.a", 3);
+
+	put_le32(attr_bytes + 8, UINT32_MAX);
+	of_a_file(length);
+}
+
+static void attr_with_a_value_beyond_its_end(void)
+{
+	size_t length = fill_attr("user.a", 3);
+
+	put_le32(attr_bytes + 16, UINT32_MAX);
+	of_a_file(length);
+}
+
+static void attr_with_one_too_many(void)
+{
+	struct wire_xattr xattr = { .name_length = 9, .value = attr_bytes };
+	size_t length = (size_t)wire_build_attr_head(0, 0, attr_bytes, sizeof(attr_bytes));
+	char name[16];
+
+	xattr.name = name;
+	for (unsigned i = 0; i <= LIMIT_XATTRS; i++) {
+		(void)snprintf(name, sizeof(name), "user.%04u", i);
+		put_le32(attr_bytes + 8, 0); /* the builder counts, too */
+		length +=
+			(size_t)wire_build_attr_add(&xattr, attr_bytes, length, sizeof(attr_bytes));
+	}
+	put_le32(attr_bytes + 8, LIMIT_XATTRS + 1);
+	of_a_dir(length);
+}
+
+static void attr_twice(void)
+{
+	size_t length = fill_attr("user.a", 3);
+
+	of_a_file(length);
+	assert_true(put_attr(1, 0, length));
+}
+
+static void attr_after_end(void)
+{
+	struct digest root = content_root(small_file.size, 5);
+
+	assert_true(peer_put_file(&control, 1, &small_file, 0));
+	expect(&control, FRAME_NEED, 1);
+	assert_true(peer_put_end(&control, 1, &small_file, &root));
+	assert_true(put_attr(1, 0, fill_attr("user.a", 3)));
+}
+
+static void attr_of_a_pack(void)
+{
+	put_pack(1, 0, "other", MEMBER_FILE);
+	assert_true(put_attr(1, 0, fill_attr("user.a", 3)));
+}
+
+static void attr_of_an_unknown_file(void)
+{
+	assert_true(put_attr(1, 0, fill_attr("user.a", 3)));
+}
+
+static void attr_of_an_unknown_dir(void)
+{
+	assert_true(put_attr(1, ATTR_DIRECTORY, fill_attr("user.a", 3)));
+}
+
+static void what_attributes_may_not_say_ends_the_session(void **state)
+{
+	static void (*const attack[])(void) = { attr_with_a_name_twice, attr_with_more_than_it_says,
+		attr_with_less_than_it_says, attr_with_a_value_beyond_its_end,
+		attr_with_one_too_many, attr_twice, attr_after_end, attr_of_a_pack,
+		attr_of_an_unknown_file, attr_of_an_unknown_dir };
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	for (size_t i = 0; i < ARRAY_LEN(attack); i++) {
+		print_message("# attack %zu\n", i);
+		open_tree(&host, TREE_ATTRIBUTED);
+		attack[i]();
+		ends_with(&control, ZH_PROTO);
+		peer_close(&data);
+		(void)unlinkat(host.arena->root, "d", AT_REMOVEDIR);
+	}
+	end_well(&host, 0);
+}
+
+/* Not even where the client names what it is about to do. */
+static void a_server_that_was_not_told_so_takes_nothing_privileged(void **state)
+{
+	struct wire_setup setup = { .streams = 1, .tree = TREE_XATTRS | TREE_PRIVILEGED };
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	for (uint8_t direction = ZH_PUSH; direction <= ZH_PULL; direction++) {
+		host_connect(&host, direction == ZH_PUSH ? HELLO_PUSH : HELLO_PULL, &control);
+		setup.direction = direction;
+		assert_true(peer_put_setup(&control, &setup));
+		ends_with(&control, ZH_POLICY);
+	}
+	end_well(&host, 0);
+}
+
+static ssize_t xattr_length(int root, const char *file, const char *name)
+{
+	int fd = openat(root, file, O_RDONLY | O_CLOEXEC);
+	ssize_t length = fgetxattr(fd, name, NULL, 0);
+
+	close(fd);
+	return length;
+}
+
+static void attributes_by_the_rules_are_set(void **state)
+{
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	if (fsetxattr(host.arena->root, "user.a", "", 0, 0) != 0 ||
+		fremovexattr(host.arena->root, "user.a") != 0) {
+		end_well(&host, 0);
+		SKIP("no extended attributes here");
+	}
+	open_tree(&host, TREE_ATTRIBUTED);
+	put_dir(1, 0, "d");
+	assert_true(peer_put_file(&control, 1, &small_file, 0));
+	assert_true(put_attr(1, 0, fill_attr("user.a", 3)));
+	expect(&control, FRAME_NEED, 1);
+	send_file(&control, &data, 1, &small_file);
+	assert_true(put_attr(1, ATTR_DIRECTORY, fill_attr("user.b", 5)));
+	put_leave(1);
+	wait_until_read(&control);
+	peer_close(&data);
+	say_goodbye(&control);
+	assert_int_equal(xattr_length(host.arena->root, "target", "user.a"), 3);
+	assert_int_equal(xattr_length(host.arena->root, "d", "user.b"), 5);
+	end_well(&host, 2);
+}
+
+/* Either they are set as quickly as they come, or there is a limit. */
+static void a_flood_of_attributes_of_a_directory_takes_little_memory(void **state)
+{
+	size_t length = fill_attr("user.a", 65000);
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_ATTRIBUTED);
+	put_dir(1, 0, "d");
+	wait_until_read(&control);
+	pid_t session = host_session_pid(&host);
+	size_t peak = 0;
+	for (size_t i = 0; i < 3000 && put_attr(1, ATTR_DIRECTORY, length); i++)
+		if (i % 100 == 0)
+			peak = max_u64(peak, process_peak_kib(session));
+	if (is_bare())
+		assert_in_range(peak, 1, PEAK_KIB + LIMIT_HELD_XATTRS / 1024);
+	end_well(&host, 1);
+}
+
+static void attributes_of_files_without_end_reach_a_limit(void **state)
+{
+	size_t length = fill_attr("user.a", 65000);
+	size_t held = sizeof(struct xattrs) + sizeof(struct xattr) + length;
+	struct wire_file file = { .size = 1, .mtime_s = 1, .mode = 0644 };
+	struct wire_err err;
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	open_tree(&host, TREE_ATTRIBUTED);
+	for (uint64_t id = 1; id <= LIMIT_HELD_XATTRS / held + 1; id++) {
+		(void)snprintf(file.name, sizeof(file.name), "%llu", (unsigned long long)id);
+		assert_true(peer_put_file(&control, id, &file, 0));
+		assert_true(put_attr(id, 0, length));
+	}
+	do {
+		assert_int_equal(peer_get_news(&control, PEER_WAIT_MS), 0);
+	} while (control.frame.type != FRAME_ERR);
+	assert_int_equal(control.frame.id, 0);
+	assert_int_equal(wire_parse_err(control.payload, control.frame.length, &err), 0);
+	assert_int_equal(err.outcome, ZH_LIMIT);
+	end_well(&host, 0);
+}
+
 /* ------------------------------ END and BYE -------------------------------------------- */
 
 static void an_end_that_does_not_fit_its_file_ends_the_session(void **state)
@@ -2513,6 +2794,12 @@ int main(void)
 		ARENA_TEST(a_pack_whose_data_never_comes_leaves_nothing),
 		ARENA_TEST(directories_without_end_reach_a_limit),
 		ARENA_TEST(a_flood_of_leaves_is_forgotten),
+		ARENA_TEST(names_that_were_not_agreed_on_are_not_taken),
+		ARENA_TEST(what_attributes_may_not_say_ends_the_session),
+		ARENA_TEST(a_server_that_was_not_told_so_takes_nothing_privileged),
+		ARENA_TEST(attributes_by_the_rules_are_set),
+		ARENA_TEST(a_flood_of_attributes_of_a_directory_takes_little_memory),
+		ARENA_TEST(attributes_of_files_without_end_reach_a_limit),
 		ARENA_TEST(a_text_of_the_peer_is_logged_printable),
 		ARENA_TEST(a_receiver_cannot_ask_for_what_is_not_there),
 		ARENA_TEST(a_leaf_is_sent_again_three_times_and_no_more),

@@ -1087,6 +1087,64 @@ static void a_second_proof_is_not_given(void **state)
 	fails_with(arena_of(state), &victim, ZH_PROTO);
 }
 
+static void put_attr(const char *name)
+{
+	struct wire_xattr xattr = { .name = name,
+		.name_length = (uint8_t)strlen(name),
+		.value = (const uint8_t *)"value",
+		.value_length = 5 };
+	uint8_t bytes[64];
+	int length = wire_build_attr_head(0, 0, bytes, sizeof(bytes));
+	int more = wire_build_attr_add(&xattr, bytes, (size_t)length, sizeof(bytes));
+
+	assert_true(more > 0);
+	length += more;
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_ATTR, .length = (uint32_t)length, .id = 1 }, bytes,
+		(size_t)length));
+}
+
+/* The answer comes while the client is still about to say what the file has. */
+static void an_end_does_not_overtake_the_attributes(void **state)
+{
+	for (unsigned i = 0; i < 20; i++) {
+		client_flags = ZH_XATTRS;
+		struct victim victim = push(arena_of(state));
+		client_flags = 0;
+		put_ranges(NULL, 0, 1);
+		take(&control, FRAME_ATTR);
+		take(&control, FRAME_END);
+		peer_close(&control);
+		(void)end_within(arena_of(state), &victim, SOON_MS);
+	}
+}
+
+static void attributes_that_were_not_asked_for_are_not_taken(void **state)
+{
+	static const struct {
+		unsigned flags;
+		const char *name;
+	} rows[] = {
+		{ 0, "user.a" },
+		{ ZH_OWNER, "user.a" },
+		{ ZH_XATTRS, "system.posix_acl_access" },
+		{ ZH_XATTRS, "security.capability" },
+		{ ZH_XATTRS, "trusted.overlay.opaque" },
+		{ ZH_XATTRS | ZH_OWNER, "security.capability" },
+		{ ZH_PRIVILEGED_XATTRS, "security.selinux" },
+	};
+	struct victim victim;
+
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		print_message("# row %zu\n", i);
+		client_flags = rows[i].flags;
+		victim = pull_of_file(arena_of(state));
+		client_flags = 0;
+		put_attr(rows[i].name);
+		fails_with(arena_of(state), &victim, ZH_PROTO);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1124,6 +1182,8 @@ int main(void)
 		ARENA_TEST(of_directories_too_only_those_asked_for_are_made),
 		ARENA_TEST(a_need_that_trusts_or_proves_by_no_rule_ends_the_session),
 		ARENA_TEST(a_second_proof_is_not_given),
+		ARENA_TEST(attributes_that_were_not_asked_for_are_not_taken),
+		ARENA_TEST(an_end_does_not_overtake_the_attributes),
 		ARENA_TEST(silence_ends_at_its_deadline),
 	};
 

@@ -567,7 +567,7 @@ static bool setup_byte_allowed(const uint8_t golden[80], size_t at, unsigned val
 	case 29:
 		return value <= 2;
 	case 30:
-		return value <= 15;
+		return value <= 31 && (value & 24) != 16; /* PRIVILEGED is of XATTRS */
 	case 8:
 		return value >= 1 && value <= 64;
 	case 15:
@@ -648,6 +648,8 @@ static void setup_that_peers_would_refuse_is_not_built(void **state)
 	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
 	setup = some_setup();
 	setup.tree = TREE_ALL + 1;
+	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
+	setup.tree = TREE_RECURSIVE | TREE_PRIVILEGED;
 	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
 	setup.tree = TREE_ALL;
 	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), 80);
@@ -1318,7 +1320,7 @@ static int parse_attr(const uint8_t *bytes, size_t length)
 
 static void attr_has_the_documented_bytes(void **state)
 {
-	struct wire_xattr first = xattr_of("user.a", "xyz"), second = xattr_of("b", ""), back;
+	struct wire_xattr first = xattr_of("user.a", "xyz"), second = xattr_of("z", ""), back;
 	struct wire_attr attr = { 0, 0, 9 };
 	uint8_t bytes[38];
 	size_t at = 0;
@@ -1332,7 +1334,7 @@ static void attr_has_the_documented_bytes(void **state)
 	assert_int_equal(wire_build_attr_add(&first, bytes, 12, sizeof(bytes)), 17);
 	assert_int_equal(wire_build_attr_add(&second, bytes, 29, sizeof(bytes)), 9);
 	assert_memory_equal(bytes, attr_golden, 29);
-	assert_memory_equal(bytes + 29, "\1\0\0\0\0\0\0\0b", 9);
+	assert_memory_equal(bytes + 29, "\1\0\0\0\0\0\0\0z", 9);
 	assert_int_equal(wire_parse_attr(bytes, 38, &attr), 0);
 	assert_int_equal(attr.uid, 0x01020304);
 	assert_int_equal(attr.gid, 0x05060708);
@@ -1344,7 +1346,7 @@ static void attr_has_the_documented_bytes(void **state)
 	assert_memory_equal(back.value, "xyz", 3);
 	assert_true(wire_attr_next(bytes, 38, &at, &back));
 	assert_int_equal(back.name_length, 1);
-	assert_memory_equal(back.name, "b", 1);
+	assert_memory_equal(back.name, "z", 1);
 	assert_int_equal(back.value_length, 0);
 	assert_false(wire_attr_next(bytes, 38, &at, &back));
 }
@@ -1412,6 +1414,58 @@ static void attr_takes_what_there_is_room_for(void **state)
 	assert_int_equal(parse_attr(bytes, 65536), 0);
 	assert_int_equal(parse_attr(bytes, 65537), -EPROTO);
 	free(value);
+	free(bytes);
+}
+
+/* Builds an ATTR of two names without values, and parses it. */
+static int parse_names(const char *first, const char *second)
+{
+	struct wire_xattr xattr = xattr_of(first, "");
+	size_t used = WIRE_ATTR_BYTES_MIN;
+	uint8_t bytes[600];
+
+	assert_int_equal(wire_build_attr_head(0, 0, bytes, sizeof(bytes)), (int)used);
+	used += (size_t)wire_build_attr_add(&xattr, bytes, used, sizeof(bytes));
+	xattr = xattr_of(second, "");
+	used += (size_t)wire_build_attr_add(&xattr, bytes, used, sizeof(bytes));
+	return parse_attr(bytes, used);
+}
+
+static void attr_has_each_name_once_and_in_order(void **state)
+{
+	(void)state;
+	assert_int_equal(parse_names("user.a", "user.b"), 0);
+	assert_int_equal(parse_names("user.a", "user.aa"), 0);
+	assert_int_equal(parse_names("user.a", "user.a\x01"), 0);
+	assert_int_equal(parse_names("user.a\x7f", "user.a\x80"), 0); /* bytes have no sign */
+	assert_int_equal(parse_names("user.a", "user.a"), -EPROTO);
+	assert_int_equal(parse_names("user.b", "user.a"), -EPROTO);
+	assert_int_equal(parse_names("user.aa", "user.a"), -EPROTO);
+	assert_int_equal(parse_names("user.a\x80", "user.a\x7f"), -EPROTO);
+}
+
+static void attr_has_no_more_than_its_limit(void **state)
+{
+	uint8_t *bytes = malloc(65536);
+	size_t used = WIRE_ATTR_BYTES_MIN;
+	char name[8];
+
+	(void)state;
+	assert_non_null(bytes);
+	assert_int_equal(wire_build_attr_head(0, 0, bytes, 65536), (int)used);
+	for (unsigned i = 0; i < LIMIT_XATTRS; i++) {
+		(void)snprintf(name, sizeof(name), "%04u", i);
+		struct wire_xattr xattr = xattr_of(name, "");
+		assert_int_equal(wire_build_attr_add(&xattr, bytes, used, 65536), 12);
+		used += 12;
+	}
+	assert_int_equal(parse_attr(bytes, used), 0);
+	struct wire_xattr last = xattr_of("9999", "");
+	assert_int_equal(wire_build_attr_add(&last, bytes, used, 65536), -ENOBUFS);
+	memcpy(bytes + used, bytes + used - 12, 12); /* said all the same */
+	bytes[used + 8] = '9';
+	put_le32(bytes + 8, LIMIT_XATTRS + 1);
+	assert_int_equal(parse_attr(bytes, used + 12), -EPROTO);
 	free(bytes);
 }
 
@@ -1942,6 +1996,8 @@ int main(void)
 		cmocka_unit_test(attr_has_the_documented_bytes),
 		cmocka_unit_test(attr_refuses_what_does_not_add_up),
 		cmocka_unit_test(attr_takes_what_there_is_room_for),
+		cmocka_unit_test(attr_has_each_name_once_and_in_order),
+		cmocka_unit_test(attr_has_no_more_than_its_limit),
 		cmocka_unit_test(rules_are_texts_of_a_limited_length),
 		cmocka_unit_test(ranges_survive_a_round_trip),
 		cmocka_unit_test(ranges_that_overlap_or_run_over_are_refused),
