@@ -211,11 +211,28 @@ static bool may_log_file(struct session *session)
 	return may;
 }
 
+/* Under lock. Without memory, or beyond what is kept, the count alone tells. */
+static void keep_failure(struct session *session, const struct zh_failure *failure)
+{
+	size_t cap = session->failure_cap;
+
+	if (session->failure_count == cap && cap < FAILURES_KEPT) {
+		struct zh_failure *grown;
+		cap = cap ? min_size(2 * cap, FAILURES_KEPT) : 16;
+		grown = reallocarray(session->failure, cap, sizeof(*grown));
+		if (!grown)
+			return;
+		session->failure = grown;
+		session->failure_cap = cap;
+	}
+	if (session->failure_count < cap)
+		session->failure[session->failure_count++] = *failure;
+}
+
 void session_file_failed(
 	struct session *session, const char *name, size_t name_length, const struct zh_error *error)
 {
 	struct zh_failure failure = { .size = sizeof(failure), .error = *error };
-	struct zh_failure *grown;
 
 	err_file(&failure.error, name, name_length, error->offset);
 	atomic_fetch_add(&session->files_failed, 1);
@@ -225,14 +242,7 @@ void session_file_failed(
 			zh_outcome_name(failure.error.outcome),
 			failure.error.at_peer ? "said by the peer" : "here");
 	(void)pthread_mutex_lock(&session->lock);
-	if (session->failure_count < FAILURES_KEPT) {
-		grown = reallocarray(
-			session->failure, session->failure_count + 1, sizeof(*session->failure));
-		if (grown) { /* without memory the count alone tells */
-			session->failure = grown;
-			session->failure[session->failure_count++] = failure;
-		}
-	}
+	keep_failure(session, &failure);
 	(void)pthread_mutex_unlock(&session->lock);
 }
 

@@ -141,7 +141,7 @@ struct session {
 	struct zh_side_report theirs;
 	uint64_t done_bytes; /* sizes of the files acknowledged */
 	struct zh_failure *failure;
-	size_t failure_count;
+	size_t failure_count, failure_cap;
 	uint64_t log_second; /* in which log_lines failed files were logged */
 	uint32_t log_lines;
 	struct zh_plan plan; /* of the largest file so far */
