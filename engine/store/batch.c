@@ -152,7 +152,7 @@ static int set_attributes(const struct batch *batch, struct batch_file *file, in
 
 	if (file->set_owner)
 		r = sys_fchownat(fd, "", file->uid, file->gid, AT_EMPTY_PATH);
-	if (r == 0) /* a default ACL is inherited with the staging directory */
+	if (r == 0) /* a default access list has been inherited */
 		r = xattrs_apply(fd, &none, err);
 	if (r == 0)
 		r = sys_futimens(fd, times);
@@ -206,6 +206,19 @@ static int write_unnamed(struct batch *batch, struct batch_file *file,
 	return 0;
 }
 
+/* A parent that is not there is for batch_commit to find, and tell. */
+static int inherit(
+	const struct batch *batch, const struct batch_file *file, int fd, struct zh_error *err)
+{
+	int dir, r;
+
+	if (dirs_get(batch->dirs, file->parent, &dir) < 0)
+		return 0;
+	r = publish_inherit(dir, fd, err);
+	dirs_put(batch->dirs, file->parent);
+	return r;
+}
+
 static int write_file(const struct batch *batch, struct batch_file *file, const char *staged,
 	const struct timespec times[2], const void *bytes, size_t length, struct zh_error *err)
 {
@@ -216,7 +229,9 @@ static int write_file(const struct batch *batch, struct batch_file *file, const 
 	if (fd < 0)
 		return err_set(err, err_of_destination(fd), fd, STAGE_WRITE,
 			"no file can be made in the staging directory");
-	r = fill_file(batch, file, fd, times, bytes, length, err);
+	r = inherit(batch, file, fd, err);
+	if (r == 0)
+		r = fill_file(batch, file, fd, times, bytes, length, err);
 	if (r == 0 && is_synced_at_once(batch, file))
 		r = publish_sync(fd, PUBLISH_SYNC, "the file", err);
 	sys_close(fd);

@@ -35,6 +35,8 @@ static int set_attributes(const struct staging *staging, const struct partial *p
 	struct timespec times[2];
 	int r = publish_times(commit->mtime_s, commit->mtime_ns, times, err);
 
+	if (r == 0)
+		r = publish_inherit(commit->parent, partial->fd, err);
 	if (r < 0)
 		return r;
 	if (commit->set_owner)

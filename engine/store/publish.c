@@ -4,8 +4,10 @@
 
 #include "base/clock.h"
 #include "base/sys.h"
+#include "store/xattrs.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 
 int publish_name(
@@ -27,6 +29,28 @@ int publish_times(
 		return err_set(err, ZH_PROTO, EINVAL, PUBLISH_ATTRIBUTES, "not a time");
 	ret_times[0] = (struct timespec){ .tv_nsec = UTIME_OMIT };
 	ret_times[1] = (struct timespec){ .tv_sec = mtime_s, .tv_nsec = mtime_ns };
+	return 0;
+}
+
+static int inherit_group(int parent, int fd)
+{
+	struct stat st;
+	int r = sys_fstat(parent, &st);
+
+	if (r == 0 && st.st_mode & S_ISGID)
+		r = sys_fchownat(fd, "", (uid_t)-1, st.st_gid, AT_EMPTY_PATH);
+	return r == -EPERM ? 0 : r;
+}
+
+int publish_inherit(int parent, int fd, struct zh_error *err)
+{
+	int r = inherit_group(parent, fd);
+
+	if (r == 0)
+		r = xattrs_inherit(parent, fd);
+	if (r < 0)
+		return err_set(err, err_of_destination(r), r, PUBLISH_ATTRIBUTES,
+			"group and access list of the directory cannot be set");
 	return 0;
 }
 

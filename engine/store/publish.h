@@ -30,6 +30,13 @@ static inline mode_t publish_mode(const struct staging *staging, uint32_t mode)
 	return mode & 0777 & ~(mode_t)staging->umask;
 }
 
+/*
+ * What a file made in parent would get from it, and one made in staging does not: its group, where
+ * the directory hands that down (S_ISGID) and this process may, and its default access list. The
+ * owner and the mode are to be set afterwards.
+ */
+int publish_inherit(int parent, int fd, struct zh_error *err) must_check;
+
 /* A descriptor's file or directory; syncfs: all of its file system. A failure is final. */
 int publish_sync(int fd, const char *stage, const char *what, struct zh_error *err) must_check;
 int publish_syncfs(int fd, const char *stage, const char *what, struct zh_error *err) must_check;

@@ -7,6 +7,7 @@
 #include "store/staging.h"
 
 #include "base/sys.h"
+#include "store/xattrs.h"
 
 #include <errno.h>
 #include <unistd.h>
@@ -95,6 +96,7 @@ int staging_lock(int dir, int operation)
 
 static int enter(struct staging *staging, struct zh_error *err)
 {
+	bool made;
 	int r, dir;
 
 	if (staging->umask < 0)
@@ -104,6 +106,7 @@ static int enter(struct staging *staging, struct zh_error *err)
 	if (r < 0 && r != -EEXIST)
 		return err_set(err, err_of_destination(r), r, STAGE_DIR,
 			"the staging directory cannot be made");
+	made = r == 0;
 	dir = root_open_inside(staging->root, STAGING_DIRECTORY, O_RDONLY | O_DIRECTORY);
 	if (dir == -ENOENT)
 		return -ESTALE; /* another receiver was done and removed it in between */
@@ -111,6 +114,12 @@ static int enter(struct staging *staging, struct zh_error *err)
 		return err_set(err, err_of_destination(dir), dir, STAGE_DIR,
 			"%s is no directory that can be used", STAGING_DIRECTORY);
 	r = check_private(staging, dir, &staging->device);
+	if (r == 0 &&
+		made) { /* what the root hands down is not for what goes elsewhere from here */
+		r = xattrs_disinherit(dir);
+		if (r == 0)
+			r = sys_fchmod(dir, 0700);
+	}
 	if (r < 0) {
 		sys_close(dir);
 		if (r == -EPERM)

@@ -14,6 +14,9 @@
 
 /* ------------------------------ names -------------------------------------------------- */
 
+#define ACL_ACCESS  "system.posix_acl_access"
+#define ACL_DEFAULT "system.posix_acl_default"
+
 static bool is(const char *name, size_t length, const char *whole)
 {
 	return length == strlen(whole) && memcmp(name, whole, length) == 0;
@@ -32,8 +35,7 @@ unsigned xattr_kind_of(const char *name, size_t length)
 		return 0;
 	if (begins(name, length, "user."))
 		return XATTR_USER;
-	if (is(name, length, "system.posix_acl_access") ||
-		is(name, length, "system.posix_acl_default"))
+	if (is(name, length, ACL_ACCESS) || is(name, length, ACL_DEFAULT))
 		return XATTR_ACL;
 	if (is(name, length, "security.capability") || begins(name, length, "trusted."))
 		return XATTR_PRIVILEGED;
@@ -389,4 +391,30 @@ int xattrs_apply(int fd, const struct xattrs *xattrs, struct zh_error *err)
 	free(change.room);
 	free(listing.bytes);
 	return r;
+}
+
+/* ------------------------------ inheriting --------------------------------------------- */
+
+int xattrs_inherit(int parent, int fd)
+{
+	uint8_t *acl = malloc(XATTR_SIZE_MAX);
+	ssize_t length;
+	int r = 0;
+
+	if (!acl)
+		return -ENOMEM;
+	length = sys_fgetxattr(parent, ACL_DEFAULT, acl, XATTR_SIZE_MAX);
+	if (length >= 0)
+		r = sys_fsetxattr(fd, ACL_ACCESS, acl, (size_t)length);
+	else if (length != -ENODATA && length != -EOPNOTSUPP)
+		r = (int)length;
+	free(acl);
+	return r;
+}
+
+int xattrs_disinherit(int dir)
+{
+	int r = sys_fremovexattr(dir, ACL_DEFAULT);
+
+	return r == -ENODATA || r == -EOPNOTSUPP ? 0 : r;
 }

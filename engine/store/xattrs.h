@@ -66,4 +66,9 @@ int xattrs_any(int fd, unsigned kinds) must_check;
  */
 int xattrs_apply(int fd, const struct xattrs *xattrs, struct zh_error *err) must_check;
 
+/* Gives fd the default access list of the directory parent, if that has one, as its own. */
+int xattrs_inherit(int parent, int fd) must_check;
+/* Takes the default access list of a directory away. */
+int xattrs_disinherit(int dir) must_check;
+
 #endif

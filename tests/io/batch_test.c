@@ -141,6 +141,29 @@ static void a_file_has_its_content_mode_and_times(void **state)
 	assert_int_equal(faccessat(a->root, STAGING_DIRECTORY, F_OK, 0), -1);
 }
 
+static void a_file_has_what_its_directory_hands_down(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct batch_kit kit;
+	int dir;
+
+	kit_hands_down(a->root); /* which the staging directory is made in */
+	dir = kit_plain_directory(a->root, "plain");
+	batch_kit_init(&kit, a->root);
+	assert_int_equal(dirs_add(kit.dirs, 1, 0, "plain"), 0);
+	for (uint64_t i = 0; i < 2; i++) {
+		struct batch_file file = batch_kit_file("file");
+		file.mode = 0640;
+		file.parent = i;
+		assert_int_equal(batch_kit_write(&kit, &file, SIZE, NEW), ZH_OK);
+		assert_int_equal(file.unnamed, !all_named());
+		assert_int_equal(batch_kit_commit(&kit, &file, ZH_DURABLE_NONE), ZH_OK);
+		kit_is_as_made(i == 1 ? dir : a->root, "file", 0640);
+	}
+	batch_kit_fini(&kit);
+	assert_int_equal(close(dir), 0);
+}
+
 /* The mode is given by open, which the umask of that moment takes from. */
 static void the_umask_of_the_beginning_counts(void **state)
 {
@@ -343,9 +366,11 @@ static void a_file_takes_few_calls(void **state)
 	batch_commit(kit.batch, many.pointer, MANY, ZH_DURABLE_FULL);
 	for (int call = 0; call < SYS_CALL_COUNT; call++)
 		after += sys_calls[call];
-	/* open, write, futimens, fstat; linkat, or fstatat and rename; two syncs and the directory
+	/*
+	 * open, write, futimens, fstat; linkat, or fstatat and rename, and two looks at what the
+	 * directory hands down; two syncs and the directory
 	 */
-	uint64_t calls = all_named() ? 6 : 5;
+	uint64_t calls = all_named() ? 8 : 5;
 	assert_in_range(after - before, MANY * calls, MANY * calls + 8);
 	batch_kit_fini(&kit);
 }
@@ -987,6 +1012,9 @@ int main(void)
 		NAMED_TEST(a_file_has_its_content_mode_and_times),
 		ARENA_TEST_ON_TMPFS(a_file_has_its_content_mode_and_times),
 		NAMED_TEST_ON_TMPFS(a_file_has_its_content_mode_and_times),
+		ARENA_TEST(a_file_has_what_its_directory_hands_down),
+		NAMED_TEST(a_file_has_what_its_directory_hands_down),
+		NAMED_TEST_ON_TMPFS(a_file_has_what_its_directory_hands_down),
 		ARENA_TEST(the_umask_of_the_beginning_counts),
 		NAMED_TEST(the_umask_of_the_beginning_counts),
 		ARENA_TEST(an_empty_file_is_a_file),

@@ -97,6 +97,26 @@ static void the_umask_narrows_the_mode_and_set_id_bits_never_pass(void **state)
 	(void)umask(before);
 }
 
+static void a_file_has_what_its_directory_hands_down(void **state)
+{
+	struct arena *a = arena_of(state);
+	int dir;
+
+	kit_hands_down(a->root); /* which the staging directory is made in */
+	dir = kit_plain_directory(a->root, "plain");
+	for (int i = 0; i < 2; i++) {
+		int parent = i == 1 ? dir : a->root;
+		struct commit commit = kit_commit(parent, "file");
+		struct staging staging;
+		staging_init(&staging, a->root);
+		struct partial partial = kit_received(&staging, parent, "file", SIZE, NEW);
+		assert_int_equal(kit_finish(&staging, &partial, &commit), ZH_OK);
+		staging_fini(&staging);
+		kit_is_as_made(parent, "file", commit.mode);
+	}
+	assert_int_equal(close(dir), 0);
+}
+
 static void times_before_the_epoch_are_kept(void **state)
 {
 	struct arena *a = arena_of(state);
@@ -200,7 +220,7 @@ static void no_clobber_is_kept_by_the_kernel(void **state)
 {
 	struct arena *a = arena_of(state);
 	struct sys_fault look = {
-		.kind = SYS_FAULT_ERRNO, .call = SYS_STAT, .error = ENOENT, .nth = 3, .times = 1
+		.kind = SYS_FAULT_ERRNO, .call = SYS_STAT, .error = ENOENT, .nth = 4, .times = 1
 	};
 	struct commit commit = kit_commit(a->root, "file");
 	struct staging staging;
@@ -376,7 +396,7 @@ static void a_directory_that_appears_late_is_not_replaced(void **state)
 {
 	struct arena *a = arena_of(state);
 	struct sys_fault late = {
-		.kind = SYS_FAULT_ERRNO, .call = SYS_STAT, .error = ENOENT, .nth = 3, .times = 1
+		.kind = SYS_FAULT_ERRNO, .call = SYS_STAT, .error = ENOENT, .nth = 4, .times = 1
 	};
 	struct commit commit = kit_commit(a->root, "file");
 	struct staging staging;
@@ -642,6 +662,8 @@ int main(void)
 		ARENA_TEST(a_committed_file_has_its_content_mode_and_times),
 		ARENA_TEST_ON_TMPFS(a_committed_file_has_its_content_mode_and_times),
 		ARENA_TEST(the_umask_narrows_the_mode_and_set_id_bits_never_pass),
+		ARENA_TEST(a_file_has_what_its_directory_hands_down),
+		ARENA_TEST_ON_TMPFS(a_file_has_what_its_directory_hands_down),
 		ARENA_TEST(times_before_the_epoch_are_kept),
 		ARENA_TEST(an_existing_file_is_replaced_whole),
 		ARENA_TEST_ON_TMPFS(an_existing_file_is_replaced_whole),

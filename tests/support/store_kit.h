@@ -11,6 +11,9 @@
 #include "store/commit.h"
 #include "store/staging.h"
 
+#include <sys/xattr.h>
+#include <unistd.h>
+
 #define KIT_MTIME_S  1234567890
 #define KIT_MTIME_NS 123456789u
 
@@ -88,6 +91,66 @@ static inline int kit_finish(
 	int r = commit_file(staging, partial, commit, &err);
 	assert_int_equal(partial->fd, -1);
 	return kit_outcome(r, &err);
+}
+
+/*
+ * A directory that hands down its group and a default access list, in which 4242 may read and
+ * write, others nothing.
+ */
+#define KIT_GROUP 4243
+
+static inline void kit_hands_down(int dir)
+{
+	static const uint8_t list[] = { 2, 0, 0, 0, /* version */
+		1, 0, 7, 0, 255, 255, 255, 255,     /* the owner */
+		2, 0, 6, 0, 0x92, 0x10, 0, 0,       /* user 4242 */
+		4, 0, 5, 0, 255, 255, 255, 255,     /* the group */
+		16, 0, 7, 0, 255, 255, 255, 255,    /* the mask */
+		32, 0, 0, 0, 255, 255, 255, 255 };  /* others */
+
+	if (geteuid() == 0)
+		assert_int_equal(fchown(dir, 0, KIT_GROUP), 0);
+	assert_int_equal(fchmod(dir, 02755), 0);
+	assert_int_equal(fsetxattr(dir, "system.posix_acl_default", list, sizeof(list), 0), 0);
+}
+
+/* A directory in one of those, which hands down neither. */
+static inline int kit_plain_directory(int root, const char *name)
+{
+	int dir;
+
+	assert_int_equal(mkdirat(root, name, 0755), 0);
+	dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(dir >= 0);
+	assert_int_equal(fremovexattr(dir, "system.posix_acl_default"), 0);
+	assert_int_equal(fchmod(dir, 0755), 0);
+	return dir;
+}
+
+/* As if name had been made in dir by open and fchmod with this mode. */
+static inline void kit_is_as_made(int dir, const char *name, mode_t mode)
+{
+	uint8_t list[2][256];
+	ssize_t length[2];
+	struct stat st[2];
+	int fd[2];
+
+	fd[0] = openat(dir, "as-made", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(fd[0] >= 0);
+	assert_int_equal(fchmod(fd[0], mode), 0);
+	assert_int_equal(unlinkat(dir, "as-made", 0), 0);
+	fd[1] = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	assert_true(fd[1] >= 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(fstat(fd[i], &st[i]), 0);
+		length[i] = fgetxattr(fd[i], "system.posix_acl_access", list[i], sizeof(list[i]));
+		assert_int_equal(close(fd[i]), 0);
+	}
+	assert_int_equal(st[1].st_gid, st[0].st_gid);
+	assert_int_equal(st[1].st_mode, st[0].st_mode);
+	assert_int_equal(length[1], length[0]);
+	if (length[0] > 0)
+		assert_memory_equal(list[1], list[0], (size_t)length[0]);
 }
 
 static inline size_t kit_staged(const struct arena *arena)
