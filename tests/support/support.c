@@ -54,7 +54,10 @@ void random_fill(void *ret_bytes, size_t length, uint64_t seed, uint64_t offset)
 		uint64_t word = mix(mix(seed) ^ (offset / 8));
 		size_t skip = offset % 8;
 		size_t part = length < 8 - skip ? length : 8 - skip;
-		memcpy(out, (uint8_t *)&word + skip, part);
+		if (part == 8)
+			memcpy(out, &word, 8); /* of a fixed size, no call */
+		else
+			memcpy(out, (uint8_t *)&word + skip, part);
 		out += part;
 		offset += part;
 		length -= part;
