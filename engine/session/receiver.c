@@ -853,10 +853,28 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 
 static int too_many_attributes(struct session *session)
 {
-	return session_failf(session, ZH_LIMIT, 0, "ATTR", "too many attributes at once");
+	return session_failf(
+		session, ZH_LIMIT, 0, "attributes", "more of them at once than are held");
 }
 
-/* Of a directory: set when its turn comes. What is taken of *xattrs is NULL there then. */
+/* Of a directory: set when its turn comes. Takes leave, whatever comes of it. */
+static int queue_leave(struct receiver *receiver, struct leave *leave, enum job_kind kind)
+{
+	struct session *session = receiver->session;
+
+	leave->held = sizeof(*leave) + (leave->xattrs ? leave->xattrs->bytes : 0);
+	if (receiver_hold(receiver, leave->held) < 0) {
+		free(leave->xattrs);
+		free(leave);
+		return too_many_attributes(session);
+	}
+	(void)pthread_mutex_lock(&session->lock);
+	receiver_queue(receiver, &leave->job, kind);
+	(void)pthread_mutex_unlock(&session->lock);
+	return 0;
+}
+
+/* What is taken of *xattrs is NULL there then. */
 static int queue_attr(struct receiver *receiver, uint64_t id, const struct wire_attr *attr,
 	struct xattrs **xattrs)
 {
@@ -872,17 +890,9 @@ static int queue_attr(struct receiver *receiver, uint64_t id, const struct wire_
 		return session_failf(session, ZH_INTERNAL, ENOMEM, "ATTR", "no memory");
 	leave->id = id;
 	leave->attr = *attr;
-	leave->held = sizeof(*leave) + (*xattrs ? (*xattrs)->bytes : 0);
-	if (receiver_hold(receiver, leave->held) < 0) {
-		free(leave);
-		return too_many_attributes(session);
-	}
 	leave->xattrs = *xattrs;
 	*xattrs = NULL;
-	(void)pthread_mutex_lock(&session->lock);
-	receiver_queue(receiver, &leave->job, JOB_ATTR);
-	(void)pthread_mutex_unlock(&session->lock);
-	return 0;
+	return queue_leave(receiver, leave, JOB_ATTR);
 }
 
 /* Of a file: once, and before its END. *xattrs as for a directory. */
@@ -955,10 +965,7 @@ static int frame_leave(struct receiver *receiver, const struct frame *frame)
 		return 0;
 	}
 	leave->id = frame->id;
-	(void)pthread_mutex_lock(&session->lock);
-	receiver_queue(receiver, &leave->job, JOB_LEAVE);
-	(void)pthread_mutex_unlock(&session->lock);
-	return 0;
+	return queue_leave(receiver, leave, JOB_LEAVE);
 }
 
 /* ------------------------------ frames ------------------------------------------------- */
