@@ -3,6 +3,8 @@
  * cmd_copy.c - `zerohaul copy`: turns a command line into one transfer, runs it and reports. It
  * opens none of the files itself: whether a source can be sent is for the library to say.
  */
+#include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -17,6 +19,7 @@
 #include "command.h"
 #include "cli/json.h"
 #include "cli/key.h"
+#include "cli/names.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/say.h"
@@ -35,7 +38,12 @@ struct copy {
 	char **source;
 	const char *destination;
 	struct arg_list rules;
+	const char *files_from; /* NULL: whatever is in the sources */
+	uint32_t null_ended;
+	struct names names;
 	struct url server;
+	json_t *listed;               /* by a dry run, for --json */
+	bool unlisted;                /* there was no memory for some of it */
 	struct zh_transfer *transfer; /* NULL: it did not come that far */
 	/* What went wrong before the transfer ran; afterwards the transfer knows. */
 	struct zh_error error;
@@ -78,6 +86,14 @@ static const struct arg_option rows[] = {
 		.argument = "N",
 		.help = "Number of data connections, at most 64; 1 unless given.",
 		ARG_AT(struct copy, options.streams),
+		.minimum = 1,
+		.maximum = 64 },
+	{ .name = "max-open",
+		.kind = ARG_COUNT,
+		.argument = "N",
+		.help = "Number of files that each side holds open at a time, at most 64, the "
+			"default. Small ones of directories go together and do not count.",
+		ARG_AT(struct copy, options.max_open),
 		.minimum = 1,
 		.maximum = 64 },
 	{ .name = "verify",
@@ -143,6 +159,19 @@ static const struct arg_option rows[] = {
 		.help = "Copy what matches, whatever a later --exclude says.",
 		ARG_AT(struct copy, rules),
 		.value = 0 },
+	{ .name = "files-from",
+		.kind = ARG_FILE,
+		.argument = "FILE",
+		.help = "Copy only what is named in FILE, one name to a line, below the one SOURCE, "
+			"a directory, with the directories that it is in; - is standard input. With "
+			"-r names may be directories.",
+		ARG_AT(struct copy, files_from) },
+	{ .name = "null",
+		.letter = '0',
+		.kind = ARG_BITS,
+		.help = "The names of --files-from end with a zero byte, not with a newline.",
+		ARG_AT(struct copy, null_ended),
+		.value = 1 },
 	{ .name = "existing",
 		.kind = ARG_CHOICE,
 		.argument = "prove|trust|digest",
@@ -150,6 +179,12 @@ static const struct arg_option rows[] = {
 			"digests, and send what differs (prove, the default); then take it for the "
 			"same (trust); or compare digests if it has the size (digest).",
 		ARG_AT(struct copy, options.existing) },
+	{ .name = "dry-run",
+		.kind = ARG_BITS,
+		.help = "Change nothing: list what would be sent, each name behind its size, and "
+			"count what is there already, which is found out as --existing says.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_DRY_RUN },
 	{ .name = "manifest",
 		.kind = ARG_FILE,
 		.argument = "OUT",
@@ -278,6 +313,11 @@ __attribute__((format(printf, 4, 5))) static int fail(
 	return outcome;
 }
 
+static bool is_dry(const struct copy *copy)
+{
+	return copy->options.flags & ZH_DRY_RUN;
+}
+
 static int take_url(struct copy *copy, const char *text, struct url *ret_url)
 {
 	const char *wrong = url_parse(text, ret_url);
@@ -330,6 +370,25 @@ static bool discards(const struct zh_transfer_options *options)
 	       (options->verify != ZH_VERIFY_NONE || options->durability != ZH_DURABLE_NONE);
 }
 
+/* Reads the list of names, if there is one; last, since it may be long. */
+static int settle_names(struct copy *copy)
+{
+	if (!copy->files_from)
+		return copy->null_ended ? fail(copy, ZH_USAGE, "", "--null is for --files-from")
+					: ZH_OK;
+	if (copy->options.direction != ZH_PUSH)
+		return fail(copy, ZH_USAGE, "", "--files-from is for what this host sends");
+	if (copy->source_count != 1)
+		return fail(copy, ZH_USAGE, "",
+			"--files-from takes one SOURCE, the directory that the names are in");
+	const char *wrong = names_read(copy->files_from, copy->null_ended, &copy->names);
+	if (wrong)
+		return fail(copy, ZH_CONFIG, copy->files_from,
+			"the list of names cannot be read: %s", wrong);
+	copy->options.flags |= ZH_NAMED;
+	return ZH_OK;
+}
+
 static int settle(struct copy *copy)
 {
 	int outcome = url_looks_like(copy->destination) ? settle_push(copy) : settle_pull(copy);
@@ -352,7 +411,69 @@ static int settle(struct copy *copy)
 		return fail(copy, ZH_USAGE, "", "%s", wrong);
 	copy->options.host = copy->server.host;
 	copy->options.port = copy->server.port;
+	return settle_names(copy);
+}
+
+static int add_names(struct copy *copy)
+{
+	const char *name;
+	size_t at = 0;
+
+	while ((name = names_next(&copy->names, &at))) {
+		int r = zh_transfer_name(copy->transfer, name);
+		if (r == -EINVAL)
+			return fail(copy, ZH_USAGE, name,
+				"a name of --files-from is absolute or has '..' in it");
+		if (r < 0)
+			return fail(copy, r == -EOVERFLOW ? ZH_LIMIT : ZH_INTERNAL, "",
+				"too many names: %s", strerror(-r));
+	}
 	return ZH_OK;
+}
+
+static void list_as_json(struct copy *copy, const struct zh_listed *listed, const char *name)
+{
+	json_t *entry = json_object();
+
+	(void)json_object_set_new(entry, "name", json_string(name));
+	(void)json_object_set_new(entry, "kind", json_string(listed->link ? "link" : "file"));
+	(void)json_object_set_new(entry, "bytes", json_of_u64(listed->bytes));
+	if (json_object_size(entry) != 3 || json_array_append(copy->listed, entry) < 0)
+		copy->unlisted = true;
+	json_decref(entry);
+}
+
+/* zh_transfer_options.list: never by two threads at a time. */
+static void list(void *context, const struct zh_listed *listed)
+{
+	struct copy *copy = context;
+	const size_t length = strlen(listed->path);
+	const size_t cap = 4 * length + 1; /* of a name with every byte escaped */
+	char *name = malloc(cap);
+
+	if (!name) {
+		copy->unlisted = true;
+		return;
+	}
+	zh_escape(listed->path, length, name, cap);
+	if (copy->listed)
+		list_as_json(copy, listed, name);
+	else
+		printf("%14" PRIu64 "  %s\n", listed->bytes, name);
+	free(name);
+}
+
+static int settle_dry_run(struct copy *copy)
+{
+	if (!is_dry(copy))
+		return ZH_OK;
+	if (copy->retries)
+		return fail(copy, ZH_USAGE, "",
+			"--dry-run lists what it finds as it comes, so it cannot be tried again");
+	copy->options.list = list;
+	copy->options.list_context = copy;
+	copy->listed = copy->json ? json_array() : NULL;
+	return copy->json && !copy->listed ? fail(copy, ZH_INTERNAL, "", "no memory") : ZH_OK;
 }
 
 static int prepare(struct copy *copy)
@@ -380,7 +501,7 @@ static int prepare(struct copy *copy)
 			return fail(copy, outcome_of_errno(-r), rule->text,
 				"cannot be a pattern: %s", strerror(-r));
 	}
-	return ZH_OK;
+	return add_names(copy);
 }
 
 static void snapshot(const void *transfer, struct zh_progress *ret_progress)
@@ -409,7 +530,7 @@ static int run(struct copy *copy)
 	struct progress progress;
 	enum progress_mode mode = (enum progress_mode)copy->progress;
 
-	if (mode == PROGRESS_AUTO && copy->quiet)
+	if (mode == PROGRESS_AUTO && (copy->quiet || is_dry(copy)))
 		mode = PROGRESS_NEVER;
 	allow_open_files();
 	stop_arm(cancel, copy->transfer);
@@ -454,6 +575,8 @@ static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bo
 		!error ? json_null()
 		       : json_of_error(error, error->outcome == outcome ? status : error->outcome));
 	(void)json_object_set_new(out, "failures", failures);
+	(void)json_object_set_new(
+		out, "would_send", copy->listed ? json_incref(copy->listed) : json_null());
 	(void)json_object_set_new(out, "report",
 		has_run ? json_of_report(zh_transfer_report(copy->transfer)) : json_null());
 	return out;
@@ -462,6 +585,17 @@ static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bo
 static bool any_done(const struct zh_report *report)
 {
 	return report->files_done || report->files_skipped;
+}
+
+static void print_report(const struct copy *copy, int outcome)
+{
+	const struct zh_report *report = zh_transfer_report(copy->transfer);
+
+	/* What failed altogether has no figures worth reading. */
+	if (is_dry(copy) && (outcome == ZH_OK || any_done(report)))
+		report_print_dry(report);
+	else if (any_done(report))
+		report_print(report);
 }
 
 /* Tell how it ended, on both streams. Returns the exit status. */
@@ -473,11 +607,12 @@ static int finish(const struct copy *copy, int outcome, bool has_run)
 		report_print_failures(copy->transfer, outcome);
 	else
 		say_record(&copy->error);
+	if (copy->unlisted)
+		return say_error(ZH_INTERNAL, "no memory for all that would be sent");
 	if (copy->json && json_print(json_of_copy(copy, outcome, status, has_run)) < 0)
 		return say_error(ZH_INTERNAL, "no memory for the report");
-	/* What failed altogether has no figures worth reading. */
-	if (!copy->json && !copy->quiet && has_run && any_done(zh_transfer_report(copy->transfer)))
-		report_print(zh_transfer_report(copy->transfer));
+	if (!copy->json && !copy->quiet && has_run)
+		print_report(copy, outcome);
 	return status;
 }
 
@@ -531,6 +666,8 @@ static int copy_run(const struct command *command, int argc, char **argv)
 	copy.destination = argv[operand_count - 1];
 
 	int outcome = settle(&copy);
+	if (outcome == ZH_OK)
+		outcome = settle_dry_run(&copy);
 	if (outcome == ZH_OK && copy.nice)
 		be_nice();
 	bool has_run = false;
@@ -544,6 +681,8 @@ static int copy_run(const struct command *command, int argc, char **argv)
 	r = finish(&copy, outcome, has_run);
 	zh_transfer_free(copy.transfer);
 	free(copy.rules.item);
+	names_free(&copy.names);
+	json_decref(copy.listed);
 	return r;
 }
 

@@ -329,6 +329,12 @@ enum {
 	 * receiving host.
 	 */
 	ZH_PRIVILEGED_XATTRS = 1u << 14,
+	ZH_NAMED = 1u << 15, /* of the only source only what zh_transfer_name says */
+	/*
+	 * Nothing is changed at the receiver, and no file sent: list is called for what would be,
+	 * and the report counts it as done. What is there already is found out as otherwise.
+	 */
+	ZH_DRY_RUN = 1u << 19,
 };
 
 /*
@@ -337,6 +343,14 @@ enum {
  * DIGEST: compared by digest whatever its time, if it has the size.
  */
 enum zh_existing { ZH_EXISTING_PROVE = 0, ZH_EXISTING_TRUST = 1, ZH_EXISTING_DIGEST = 2 };
+
+/* A file or symbolic link that a dry run finds lacking at the receiver. */
+struct zh_listed {
+	uint32_t size;
+	uint32_t link;    /* 1: a symbolic link */
+	uint64_t bytes;   /* its size */
+	const char *path; /* below the destination, raw bytes; good during the call */
+};
 
 struct zh_transfer_options {
 	uint32_t size;
@@ -356,8 +370,11 @@ struct zh_transfer_options {
 	const char *receive_strategy;
 	struct zh_sockopts sock; /* for the data connections, on both sides */
 	uint32_t existing;       /* enum zh_existing */
-	uint32_t pad;
-	const char *manifest; /* what has arrived is listed in this file, NULL: nowhere */
+	uint32_t max_open;       /* files that each side holds open at a time, 1 to 64; 0: 64 */
+	const char *manifest;    /* what has arrived is listed in this file, NULL: nowhere */
+	/* ZH_DRY_RUN: what would be sent; by threads of the library, one at a time. May be NULL. */
+	void (*list)(void *context, const struct zh_listed *listed);
+	void *list_context;
 };
 
 static inline struct zh_transfer_options zh_transfer_options_default(void)
@@ -393,7 +410,11 @@ struct zh_side_report {
 	uint64_t disk_ns;             /* fallocate, fsync, rename: outside the channels */
 	uint64_t cached_before_bytes; /* of the files of this side, in its page cache: sampled */
 	uint64_t cached_after_bytes;  /* when the last byte was sent, or stored */
-	struct zh_stats stats;        /* sum over the data connections; tcp: the first one */
+	uint32_t hard_links;    /* that it sent as files of their own; a sender, as the next two */
+	uint32_t links_skipped; /* symbolic links that were not carried */
+	uint32_t special_skipped;  /* FIFOs, sockets, devices */
+	uint32_t directories_made; /* of a receiver: that were not there */
+	struct zh_stats stats;     /* sum over the data connections; tcp: the first one */
 };
 
 /* What a finished transfer achieved. Valid after zh_transfer_run() has returned. */
@@ -405,19 +426,16 @@ struct zh_report {
 	uint32_t durability; /* enum zh_durability that was kept */
 	uint32_t streams;
 	uint32_t resent_leaves;
-	uint32_t streams_lost; /* data connections that broke before the end */
-	uint64_t bytes;        /* sum of the sizes of the files done */
-	uint64_t elapsed_ns;   /* from run to the last acknowledgement */
+	uint32_t streams_lost;  /* data connections that broke before the end */
+	uint64_t bytes;         /* sum of the sizes of the files done */
+	uint64_t bytes_skipped; /* and of those that were there already */
+	uint64_t elapsed_ns;    /* from run to the last acknowledgement */
 	struct zh_side_report sender;
 	struct zh_side_report receiver;
 	struct zh_plan send_plan; /* of the largest file this side planned; strategy "" if none */
 	struct zh_plan receive_plan;
 	uint32_t files_skipped; /* were there already, proven or trusted */
 	uint32_t directories;
-	uint32_t hard_links;      /* files that had other names, too: sent as files of their own */
-	uint32_t links_skipped;   /* symbolic links that were not carried */
-	uint32_t special_skipped; /* FIFOs, sockets, devices */
-	uint32_t pad2;
 	char limited_by[32]; /* "source disk", "sender CPU", "send buffer", "network", ... */
 	char limit_evidence[160];
 };
@@ -447,6 +465,16 @@ ZH_API ZH_MUST_CHECK int zh_transfer_add(struct zh_transfer *transfer, const cha
  */
 ZH_API ZH_MUST_CHECK int zh_transfer_rule(
 	struct zh_transfer *transfer, const char *pattern, int exclude);
+/*
+ * With ZH_NAMED in a push: add a name below the only source, a directory, of a file or, with
+ * ZH_RECURSIVE, of a directory with everything in it. Named ones alone are copied, if no rule
+ * leaves them out, into the destination as what is in the source would be, with the directories
+ * that they are in. One that does not exist fails by itself; one that comes again is copied once.
+ * Before run. name is borrowed until zh_transfer_free, since there may be many: 8 bytes are kept
+ * for each. -EINVAL: empty, absolute, with ".." in it, or without ZH_NAMED. -EOVERFLOW: more than
+ * 16,777,216.
+ */
+ZH_API ZH_MUST_CHECK int zh_transfer_name(struct zh_transfer *transfer, const char *name);
 /* Returns an enum zh_outcome. ZH_OK: every file is acknowledged at the durability asked for. */
 ZH_API ZH_MUST_CHECK int zh_transfer_run(struct zh_transfer *transfer);
 ZH_API void zh_transfer_progress(

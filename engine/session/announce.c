@@ -10,14 +10,12 @@
 
 #include <errno.h>
 
-#define OPEN_FILES_MOST   64                       /* each holds a descriptor */
 #define OPEN_PACKS_MOST   256                      /* each holds its table */
 #define OPEN_MEMBERS_MOST (LIMIT_OPEN_MEMBERS / 2) /* the receiver forgets after it has told */
 #define OPEN_FOLDERS_MOST (LIMIT_OPEN_DIRS / 2)
 #define ATTRIBUTES_MOST   (32 * MIB)  /* of open folders: the deepest path has half of that */
 #define PACKED_MOST       (256 * KIB) /* larger files go by themselves */
 #define PACK_WAITS_MS     200         /* for more, when a slow disk has the walk wait */
-#define OPEN_DIRECTORIES  64          /* descriptors of one tree */
 
 struct origin {
 	int dir; /* borrowed */
@@ -90,7 +88,7 @@ static bool has_room(const struct sender *sender, bool pack)
 		return false;
 	return pack ? sender->open_packs < OPEN_PACKS_MOST &&
 			       sender->open_members < OPEN_MEMBERS_MOST
-		    : sender->open_files < OPEN_FILES_MOST;
+		    : sender->open_files < session_open_most(sender->session);
 }
 
 /* Waits for room and takes the next id. NULL: the session is over, or was failed. */
@@ -659,7 +657,7 @@ static int walk_tree(struct announcing *announcing)
 	struct sender *sender = announcing->sender;
 	struct walk_entry *entry = malloc(sizeof(*entry));
 	struct walk *walk = NULL;
-	int r = entry ? walk_new(announcing->tree->dirs, 0, sender->rules,
+	int r = entry ? walk_new(announcing->tree->dirs, 0, sender->rules, sender->list,
 				sender->session->setup.tree & TREE_LINKS, &sender->next_folder,
 				&walk)
 		      : -ENOMEM;
@@ -677,11 +675,11 @@ static int walk_tree(struct announcing *announcing)
 	return r == 0 ? flush_pack(announcing) : r;
 }
 
-static struct tree *tree_new(int fd)
+static struct tree *tree_new(const struct session *session, int fd)
 {
 	struct tree *tree = calloc(1, sizeof(*tree));
 
-	if (tree && dirs_new(fd, OPEN_DIRECTORIES, &tree->dirs) == 0) {
+	if (tree && dirs_new(fd, session_open_most(session), &tree->dirs) == 0) {
 		tree->fd = fd;
 		return tree;
 	}
@@ -703,7 +701,7 @@ static int announce_tree(
 	struct folder *root;
 	int r = 0;
 
-	announcing->tree = tree_new(fd);
+	announcing->tree = tree_new(sender->session, fd);
 	if (!announcing->tree)
 		return no_memory(sender);
 	announcing->current = NULL;
@@ -745,7 +743,7 @@ static int announce_origin(struct announcing *announcing, const struct origin *o
 	err_init(&error);
 	if (session->setup.tree & TREE_RECURSIVE)
 		fd = source_open_directory(origin->dir, origin->path, origin->beneath, &error);
-	if (fd == -ENOTDIR) {
+	if (fd == -ENOTDIR && !sender->list) {
 		atomic_fetch_add(&session->files_known, 1);
 		return announce_file(
 			sender, NULL, origin->name, origin->dir, origin->path, origin->beneath);
@@ -756,6 +754,9 @@ static int announce_origin(struct announcing *announcing, const struct origin *o
 			return announce_tree(announcing, origin, fd, &st);
 		(void)err_set(&error, ZH_SRC_IO, r, "open source", "cannot be examined");
 		sys_close(fd);
+	} else if (fd == -ENOTDIR) {
+		(void)err_set(&error, ZH_USAGE, fd, "open source",
+			"names are listed, and the source is nothing that they could be in");
 	}
 	return announce_failure(sender, NULL, origin->path, &error);
 }

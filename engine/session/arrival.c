@@ -69,7 +69,7 @@ static void pack_drop(struct receiver *receiver, struct arriving_pack *pack)
 	arriving_pack_free(pack);
 }
 
-static void proof_free(struct proof *proof)
+void proof_free(struct proof *proof)
 {
 	if (!proof)
 		return;
@@ -190,8 +190,12 @@ void arrival_skip_holes(struct receiver *receiver, struct arrival *arrival)
 
 int arrival_plan(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
 {
-	int r = session_plan(receiver->session, arrival->partial.fd, arrival->size, arrival->plan);
+	int r;
 
+	arrival->plan = calloc(1, sizeof(*arrival->plan));
+	if (!arrival->plan)
+		return err_set(err, ZH_INTERNAL, ENOMEM, "plan", "no memory");
+	r = session_plan(receiver->session, arrival->partial.fd, arrival->size, arrival->plan);
 	if (r < 0)
 		return err_set(err, r == -EINVAL ? ZH_CONFIG : ZH_DST_IO, r, "plan",
 			"the receive strategy cannot be used: %s", arrival->plan->reason);
@@ -330,23 +334,75 @@ static size_t lacking(const struct arrival *arrival, struct zh_extent *ret_range
 	return count;
 }
 
-/* All of it is there by size and time, or has failed: the sender asks no more of it. */
-static int skip_pack(struct receiver *receiver, struct arrival *arrival)
+struct session_tally arrival_tally(const struct receiver *receiver, const struct arrival *arrival)
+{
+	const struct arriving_pack *pack = arrival->pack;
+	struct session_tally tally = { .files = pack ? 0 : 1, .bytes = arrival->size };
+	struct wire_member member;
+
+	if (arrival->in_place)
+		return (struct session_tally){ .there = 1, .there_bytes = arrival->size };
+	for (size_t i = 0; pack && i < pack->count; i++) {
+		uint8_t state = pack->state[i] & (MEMBER_WANTED | MEMBER_FAILED);
+		tally.files += state == MEMBER_WANTED;
+		if (state != 0)
+			continue;
+		arriving_member(receiver, pack, i, &member);
+		tally.there++;
+		tally.there_bytes += member.size;
+	}
+	return tally;
+}
+
+static void list_lacking(struct receiver *receiver, const struct arrival *arrival)
 {
 	struct session *session = receiver->session;
 	const struct arriving_pack *pack = arrival->pack;
-	struct frame need = { .type = FRAME_NEED, .flags = NEED_TRUSTED, .id = arrival->id };
-	size_t there = 0;
+	char path[MANIFEST_PATH_MAX + 1];
+	struct wire_member member;
+
+	if (!session->list)
+		return;
+	if (!pack && !arrival->in_place) {
+		receiver_path(receiver, arrival->parent, arrival->name, path, sizeof(path));
+		session_list_lacking(session, path, arrival->size, false);
+	}
+	for (size_t i = 0; pack && i < pack->count; i++) {
+		if ((pack->state[i] & (MEMBER_WANTED | MEMBER_FAILED)) != MEMBER_WANTED)
+			continue;
+		arriving_member(receiver, pack, i, &member);
+		receiver_path(receiver, member.parent, member.name, path, sizeof(path));
+		session_list_lacking(session, path, member.size, member.kind == MEMBER_LINK);
+	}
+}
+
+bool arrival_skip(struct receiver *receiver, struct arrival *arrival)
+{
+	struct session *session = receiver->session;
+	struct session_tally tally = { 0 };
 
 	(void)pthread_mutex_lock(&session->lock);
-	for (size_t i = 0; i < pack->count; i++)
-		there += pack->state[i] == 0;
-	arrival_advance(arrival, ARRIVAL_SKIPPED);
-	arrival->users++;
+	bool mine = !arrival_is_finished(arrival); /* the sender may have given it up */
+	if (mine) {
+		arrival_advance(arrival, ARRIVAL_SKIPPED);
+		arrival->users++;
+		tally = arrival_tally(receiver, arrival);
+	}
 	(void)pthread_mutex_unlock(&session->lock);
-	session_files_skipped(session, there);
+	if (!mine)
+		return false;
+	session_count(session, &tally);
+	list_lacking(receiver, arrival);
 	arrival_release(receiver, arrival, 1, 0);
-	return session_send(session, &need, NULL);
+	return true;
+}
+
+/* All of it is there by size and time, or has failed: the sender asks no more of it. */
+static int skip_pack(struct receiver *receiver, struct arrival *arrival)
+{
+	struct frame need = { .type = FRAME_NEED, .flags = NEED_TRUSTED, .id = arrival->id };
+
+	return arrival_skip(receiver, arrival) ? session_send(receiver->session, &need, NULL) : 0;
 }
 
 int arrival_need_pack(struct receiver *receiver, struct arrival *arrival, uint8_t flags)
@@ -387,13 +443,16 @@ int arrival_send_need(struct receiver *receiver, struct arrival *arrival, uint8_
 	(void)pthread_mutex_lock(&session->lock);
 	bool open = !arrival_is_finished(arrival);
 	if (open) {
-		arrival_advance(arrival, ARRIVAL_RECEIVING);
+		if (!receiver_is_dry(receiver))
+			arrival_advance(arrival, ARRIVAL_RECEIVING);
 		length =
 			wire_build_ranges(range, lacking(arrival, range), bytes, FRAME_PAYLOAD_CAP);
 		CHECK(length >= 0);
 		need.length = (uint32_t)length;
 	}
 	(void)pthread_mutex_unlock(&session->lock);
+	if (open && receiver_is_dry(receiver))
+		open = arrival_skip(receiver, arrival);
 	r = open ? session_send(session, &need, bytes) : 0;
 	free(range);
 	free(bytes);

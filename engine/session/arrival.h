@@ -45,6 +45,8 @@ struct proof {
 	uint64_t awaited;       /* not yet told */
 };
 
+void proof_free(struct proof *proof);
+
 enum job_kind { JOB_NONE, JOB_COMMIT, JOB_PROVE, JOB_LEAVE, JOB_ATTR };
 
 /* For the settling thread, in the order in which they come. */
@@ -128,6 +130,12 @@ struct receiver {
 	bool asks;
 };
 
+/* Nothing may be changed here: what is there is looked at, and what is lacking told. */
+static inline bool receiver_is_dry(const struct receiver *receiver)
+{
+	return receiver->session->setup.dry_run;
+}
+
 /* By id; NULL: not announced, or long gone. Locked. */
 struct arrival *arrival_find(const struct receiver *receiver, uint64_t id);
 void arrival_advance(struct arrival *arrival, enum arrival_state to); /* locked; legal moves only */
@@ -172,13 +180,23 @@ void leftovers_discard(struct receiver *receiver, struct leftovers *leftovers);
 int receiver_hold(struct receiver *receiver, size_t bytes) must_check;
 void receiver_unhold(struct receiver *receiver, size_t bytes);
 
+/*
+ * What it stands for when it is over: files that came, or would, and those that were there. Locked.
+ */
+struct session_tally arrival_tally(const struct receiver *receiver, const struct arrival *arrival);
+/*
+ * It is there, or a dry run goes no further: it is over, counted, and what of it is lacking listed.
+ * False: it was over already.
+ */
+bool arrival_skip(struct receiver *receiver, struct arrival *arrival);
+
 /* Hands work to the settling thread. Locked. */
 void receiver_queue(struct receiver *receiver, struct job *job, enum job_kind kind);
 /* Complete, and its root is known: to be committed. Locked. */
 void arrival_queue_if_complete(struct receiver *receiver, struct arrival *arrival);
 /*
- * What has to be sent is known: tells the sender and goes to RECEIVING. extra: flags of NEED. have
- * and sum are as proof has left them.
+ * What has to be sent is known: tells the sender and goes to RECEIVING, or in a dry run to SKIPPED.
+ * extra: flags of NEED. have and sum are as proof has left them.
  */
 int arrival_send_need(struct receiver *receiver, struct arrival *arrival, uint8_t flags);
 

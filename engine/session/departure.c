@@ -310,6 +310,28 @@ void departure_list(const struct sender *sender, const struct departure *departu
 		source->mtime_ns, &departure->root);
 }
 
+void departure_list_lacking(struct session *session, const struct departure *departure)
+{
+	const struct pack *pack = departure->pack;
+	struct wire_member member;
+	char path[PATH_LISTED];
+	size_t at = 0;
+
+	if (!session->list)
+		return;
+	if (!pack && !departure->in_place) {
+		folder_path(departure->folder, departure->name, path, sizeof(path));
+		session_list_lacking(session, path, departure->size, false);
+	}
+	for (size_t i = 0; pack && wire_pack_next(pack->table, pack->table_length, &at, &member);
+		i++) {
+		if (pack->state[i] != MEMBER_WANTED)
+			continue;
+		folder_path(pack->folder[i], member.name, path, sizeof(path));
+		session_list_lacking(session, path, member.size, member.kind == MEMBER_LINK);
+	}
+}
+
 /* ------------------------------ failing ------------------------------------------------ */
 
 static void record_failure(struct sender *sender, const struct folder *folder, const char *name,

@@ -106,9 +106,10 @@ struct sender {
 	struct origin *origin;
 	size_t origins;
 	size_t origins_cap;
-	struct walk_rules *rules; /* NULL: everything is taken */
-	bool begun;               /* the announcer */
-	bool announced;           /* everything */
+	struct walk_rules *rules;     /* NULL: everything is taken */
+	const struct walk_list *list; /* NULL: whatever is found */
+	bool begun;                   /* the announcer */
+	bool announced;               /* everything */
 };
 
 /* Everything has been announced, settled and left. Locked. */
@@ -161,6 +162,8 @@ bool departure_leaves_no_cache(const struct session *session, const struct depar
 
 /* Lists it in the session's manifest, as it is acknowledged. Nobody else uses it meanwhile. */
 void departure_list(const struct sender *sender, const struct departure *departure);
+/* Lists what of it a dry run has found lacking. Its folders are held, and its pack. */
+void departure_list_lacking(struct session *session, const struct departure *departure);
 
 /* ATTR of a file, or of a directory, if there is anything to say. */
 int send_attributes(struct sender *sender, uint64_t id, uint8_t flags,

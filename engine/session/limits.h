@@ -14,6 +14,7 @@
 #define LIMIT_SESSIONS        64u
 #define LIMIT_STREAMS         64u
 #define LIMIT_OPEN_IDS        65536u
+#define LIMIT_OPEN_FILES      64u
 #define LIMIT_OPEN_DIRS       65536u
 #define LIMIT_FILE_BYTES      ((uint64_t)1 << 46)
 #define LIMIT_DEPTH           256u

@@ -17,7 +17,7 @@
 
 #include <errno.h>
 
-#define OPEN_DIRECTORIES  256                 /* descriptors that are kept open */
+#define DIRECTORIES_OPEN  4u                  /* that are kept open, for each file that may be */
 #define KEPT_LEAST        (8 * MIB)           /* smaller partials are not worth taking up again */
 #define PROOF_LEAVES_MOST ((uint64_t)1 << 20) /* 16 bytes are kept for each */
 
@@ -50,7 +50,8 @@ int receiver_new(struct session *session, int root, struct receiver **ret_receiv
 
 int receiver_place(struct receiver *receiver, int directory, const char *only_name)
 {
-	int r = dirs_new(directory, OPEN_DIRECTORIES, &receiver->dirs);
+	int r = dirs_new(directory, DIRECTORIES_OPEN * session_open_most(receiver->session),
+		&receiver->dirs);
 
 	if (r == 0)
 		r = batch_new(&receiver->staging, receiver->dirs, &receiver->batch);
@@ -118,7 +119,8 @@ static void receiver_clear(struct receiver *receiver)
 		receiver->window[i] = NULL;
 	}
 	batch_free(receiver->batch);
-	scratch_sweep(&receiver->staging);
+	if (!receiver_is_dry(receiver))
+		scratch_sweep(&receiver->staging);
 	receiver->batch = NULL;
 	dirs_free(receiver->dirs);
 	receiver->dirs = NULL;
@@ -161,15 +163,17 @@ static bool discards(const struct session *session)
 /* What this side has asked for comes once, and nothing else does. */
 static bool may_be_here(struct receiver *receiver, const char *name)
 {
+	bool whole_place = false;
+
 	for (uint64_t i = 0; i < receiver->asked_count; i++) {
 		struct asked *asked = &receiver->asked[i];
-		bool whole_place = asked->name[0] == '\0';
-		if (whole_place || (!asked->came && strcmp(asked->name, name) == 0)) {
+		if (!asked->came && strcmp(asked->name, name) == 0) {
 			asked->came = true;
 			return true;
 		}
+		whole_place |= asked->name[0] == '\0';
 	}
-	return !receiver->asks;
+	return whole_place || !receiver->asks;
 }
 
 /* Checks a name that a peer has chosen, and puts the one in its place that a user has. */
@@ -187,10 +191,10 @@ static int check_name(
 	return 0;
 }
 
-/* What bears a name now: *ret_stat, st_mode 0 when nothing does. */
+/* What bears a name in dir, which may be none: *ret_stat, st_mode 0 when nothing does. */
 static int look(int dir, const char *name, struct stat *ret_stat)
 {
-	int r = sys_fstatat(dir, name, ret_stat, AT_SYMLINK_NOFOLLOW);
+	int r = dir < 0 ? -ENOENT : sys_fstatat(dir, name, ret_stat, AT_SYMLINK_NOFOLLOW);
 
 	if (r == -ENOENT)
 		ret_stat->st_mode = 0;
@@ -242,7 +246,10 @@ static bool is_made(struct receiver *receiver, uint64_t dir)
 	return dirs_identity(receiver->dirs, dir, &device, &inode) == 0;
 }
 
-/* Holds the directory of what is coming. 1: it was announced, but is not there. */
+/*
+ * Holds the directory of what is coming; in a dry run it may only be about to be made: *ret_fd is
+ * -1 then, and there is nothing to be put. 1: it was announced, but is not there.
+ */
 static int hold_parent(
 	struct receiver *receiver, uint64_t parent, int *ret_fd, struct zh_error *err)
 {
@@ -250,6 +257,10 @@ static int hold_parent(
 
 	if (r == -ENOENT && parent > receiver->last_dir)
 		return proto(receiver->session, "a directory that was not announced");
+	if (r == -ENOENT && receiver_is_dry(receiver) && dirs_knows(receiver->dirs, parent)) {
+		*ret_fd = -1;
+		return 0;
+	}
 	if (r < 0 && !is_made(receiver, parent)) {
 		(void)err_set(err, ZH_DST_IO, 0, "open directory",
 			"the directory that it is in could not be made");
@@ -352,22 +363,33 @@ static int send_prove(struct receiver *receiver, struct arrival *arrival)
 	return r;
 }
 
-/* The leaves of these ranges, which are sorted, may be there. 1: none is worth a question. */
+/*
+ * The leaves of these ranges, which are sorted, may be there: in fd, which becomes the proof's, or
+ * with -1 in the partial. 1: none is worth a question.
+ */
 static int prove_ranges(struct receiver *receiver, struct arrival *arrival,
 	const struct zh_extent *range, size_t count, int fd)
 {
 	uint64_t leaves = leaf_count(arrival->size);
 
-	if (count == 0 || leaves > PROOF_LEAVES_MOST)
+	if (count == 0 || leaves > PROOF_LEAVES_MOST) {
+		sys_close(fd);
 		return 1;
+	}
 	arrival->proof = proof_new(leaves);
-	if (!arrival->proof)
+	if (!arrival->proof) {
+		sys_close(fd);
 		return session_failf(receiver->session, ZH_INTERNAL, ENOMEM, "NEED", "no memory");
+	}
 	arrival->proof->fd = fd;
 	for (size_t i = 0; i < count; i++)
 		for (uint64_t at = 0; at < range[i].length; at += LEAF_BYTES)
 			ask_leaf(arrival, (range[i].offset + at) / LEAF_BYTES);
-	return arrival->proof->awaited > 0 ? send_prove(receiver, arrival) : 1;
+	if (arrival->proof->awaited > 0)
+		return send_prove(receiver, arrival);
+	proof_free(arrival->proof); /* it is a hole from end to end */
+	arrival->proof = NULL;
+	return 1;
 }
 
 /* What an earlier transfer has left in the partial. 1: nothing. */
@@ -392,14 +414,8 @@ static int prove_target(struct receiver *receiver, struct arrival *arrival)
 	struct zh_extent all = { 0, arrival->size };
 	int fd = root_open_inside(
 		arrival->parent_fd, arrival->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
-	int r;
 
-	if (fd < 0)
-		return 1;
-	r = prove_ranges(receiver, arrival, &all, 1, fd);
-	if (r == 1)
-		sys_close(fd);
-	return r;
+	return fd < 0 ? 1 : prove_ranges(receiver, arrival, &all, 1, fd);
 }
 
 /* ------------------------------ one file ----------------------------------------------- */
@@ -440,12 +456,9 @@ static int skip_file(struct receiver *receiver, struct arrival *arrival)
 	struct session *session = receiver->session;
 	struct frame need = { .type = FRAME_NEED, .flags = NEED_TRUSTED, .id = arrival->id };
 
-	(void)pthread_mutex_lock(&session->lock);
-	arrival_advance(arrival, ARRIVAL_SKIPPED);
-	arrival->users++;
-	(void)pthread_mutex_unlock(&session->lock);
-	session_files_skipped(session, 1);
-	arrival_release(receiver, arrival, 1, 0);
+	arrival->in_place = true;
+	if (!arrival_skip(receiver, arrival))
+		return 0;
 	return session_send(session, &need, NULL);
 }
 
@@ -456,15 +469,14 @@ static int prepare(
 	uint64_t leaves = leaf_count(arrival->size);
 	int r = 0;
 
-	arrival->plan = calloc(1, sizeof(*arrival->plan));
 	arrival->have = calloc(1, leaves / 8 + 1);
-	if (!arrival->plan || !arrival->have)
+	if (!arrival->have)
 		return err_set(err, ZH_INTERNAL, ENOMEM, "open partial", "no memory");
-	if (!arrival->discard)
+	if (!arrival->discard && !receiver_is_dry(receiver))
 		r = arrival_open_partial(receiver, arrival, keep, err);
 	if (r == 0)
 		arrival_skip_holes(receiver, arrival);
-	return r < 0 ? r : arrival_plan(receiver, arrival, err);
+	return r < 0 || receiver_is_dry(receiver) ? r : arrival_plan(receiver, arrival, err);
 }
 
 /* Looks at what is there, and asks for what is lacking or for proof. */
@@ -675,7 +687,8 @@ static int place_member(struct receiver *receiver, struct arrival *arrival,
 	if (r != 0)
 		return r < 0 ? r : -ENOENT;
 	r = look(dir, member->name, &st);
-	dirs_put(receiver->dirs, member->parent);
+	if (dir >= 0)
+		dirs_put(receiver->dirs, member->parent);
 	if (r < 0)
 		return err_set(err, err_of_destination(r), r, "look at destination", "cannot look");
 	bool both_links = member->kind == MEMBER_LINK && S_ISLNK(st.st_mode);
@@ -810,6 +823,32 @@ static int describe_dir_error(struct zh_error *error, int r)
 	}
 }
 
+/* In a dry run: is it there? One that is not would be made, which is no failure. */
+static int find_directory(
+	struct receiver *receiver, uint64_t id, const struct wire_file *dir, bool *ret_lacks)
+{
+	int fd;
+	int r = dirs_add(receiver->dirs, id, dir->parent, dir->name);
+
+	if (r < 0)
+		return r;
+	r = dirs_get(receiver->dirs, id, &fd);
+	if (r == 0)
+		dirs_put(receiver->dirs, id);
+	*ret_lacks = r == -ENOENT;
+	if (r == 0 || r == -ENOENT)
+		return 0;
+	dirs_forget(receiver->dirs, id);
+	return r == -ELOOP ? -ENOTDIR : r;
+}
+
+/* The one that it is in failed, and it with that. */
+static bool is_in_failed(struct receiver *receiver, uint64_t parent)
+{
+	return parent > 0 && (receiver_is_dry(receiver) ? !dirs_knows(receiver->dirs, parent)
+							: !is_made(receiver, parent));
+}
+
 static int frame_dir(struct receiver *receiver, const struct frame *frame)
 {
 	struct session *session = receiver->session;
@@ -834,13 +873,16 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 		r = check_name(receiver, dir.parent, dir.name, sizeof(dir.name), &error);
 	if (r == 0 && discards(session))
 		return 0;
-	if (r == 0 && dir.parent > 0 && !is_made(receiver, dir.parent))
-		return 0; /* it fails with the one that it is in */
-	if (r == 0)
+	if (r == 0 && is_in_failed(receiver, dir.parent))
+		return 0;
+	if (r == 0 && receiver_is_dry(receiver))
+		r = find_directory(receiver, frame->id, &dir, &made);
+	else if (r == 0)
 		r = dirs_make(receiver->dirs, frame->id, dir.parent, dir.name,
 			(dir.mode & 0777 & ~(mode_t)receiver->staging.umask) | 0700, &made);
-	if (made)
+	if (made && !receiver_is_dry(receiver))
 		atomic_store(&receiver->names_unsynced, true);
+	atomic_fetch_add(&session->dirs_made, made);
 	atomic_fetch_add(&session->dirs_known, 1);
 	if (r == 0) {
 		list_directory(receiver, &dir);
@@ -883,7 +925,7 @@ static int queue_attr(struct receiver *receiver, uint64_t id, const struct wire_
 
 	if (id > receiver->last_dir)
 		return proto(session, "ATTR of a directory that was not announced");
-	if (discards(session))
+	if (discards(session) || session->setup.dry_run)
 		return 0;
 	leave = calloc(1, sizeof(*leave));
 	if (!leave)

@@ -72,6 +72,11 @@ int sender_rule(struct sender *sender, const char *pattern, bool exclude)
 	return r < 0 ? r : walk_rules_add(sender->rules, pattern, exclude);
 }
 
+void sender_list(struct sender *sender, const struct walk_list *list)
+{
+	sender->list = list;
+}
+
 static int sender_pump(struct session *session)
 {
 	struct sender *sender = session->role_state;
@@ -169,30 +174,39 @@ static int begin_proof(struct sender *sender, struct departure *departure,
 	return r;
 }
 
-/* What is to be sent is known. *ret_due: nothing, so END is due. Locked. */
+/* What is lacking is known. Locked. */
+static int take_need(struct departure *departure, const struct zh_extent *range, size_t count)
+{
+	if (departure->state != DEPARTURE_ANNOUNCED && departure->state != DEPARTURE_PROVING)
+		return -EPROTO;
+	for (size_t i = 0; i < count; i++)
+		if (!range_is_right(departure, &range[i]))
+			return -EPROTO;
+	departure->in_place =
+		departure->state == DEPARTURE_PROVING && !departure->pack && count == 0;
+	if (departure->pack)
+		departure->size = want_members(departure->pack, range, count);
+	return 0;
+}
+
+/* It is to be sent. *ret_due: nothing is lacking, so END is due. Locked. */
 static int begin_sending(struct sender *sender, struct departure *departure,
 	const struct zh_extent *range, size_t count, bool *ret_due)
 {
-	int r = 0;
+	int r = take_need(departure, range, count);
 
-	if (departure->state != DEPARTURE_ANNOUNCED && departure->state != DEPARTURE_PROVING)
-		return -EPROTO;
+	if (r < 0)
+		return r;
 	schedule_drop(&sender->schedule, departure->id); /* proofs that nobody waits for */
-	departure->in_place =
-		departure->state == DEPARTURE_PROVING && !departure->pack && count == 0;
 	departure_advance(departure, DEPARTURE_SENDING);
-	for (size_t i = 0; i < count && r == 0; i++) {
-		if (!range_is_right(departure, &range[i]))
-			return -EPROTO;
-		if (departure->pack)
-			continue;
+	for (size_t i = 0; i < count && r == 0 && !departure->pack; i++) {
 		forget_proof(departure, &range[i]);
 		r = schedule_add(&sender->schedule, departure->id, range[i], false);
 		departure->unsent += range[i].length;
 	}
 	if (departure->pack) {
-		departure->size = departure->unsent = want_members(departure->pack, range, count);
-		if (r == 0 && departure->size > 0)
+		departure->unsent = departure->size;
+		if (departure->size > 0)
 			r = schedule_add(&sender->schedule, departure->id,
 				(struct zh_extent){ 0, departure->size }, false);
 	}
@@ -201,18 +215,24 @@ static int begin_sending(struct sender *sender, struct departure *departure,
 }
 
 /* What its end stands for: files that came, and files that were there. Locked. */
-static void count_done(const struct departure *departure, uint32_t *ret_files, uint32_t *ret_there,
-	uint64_t *ret_bytes)
+static struct session_tally tally_of(const struct departure *departure)
 {
 	const struct pack *pack = departure->pack;
+	struct session_tally tally = { .files = 1, .bytes = departure->size };
+	struct wire_member member;
+	size_t at = 0;
 
-	*ret_files = pack || departure->in_place ? 0 : 1;
-	*ret_there = departure->in_place;
-	*ret_bytes = departure->in_place ? 0 : departure->size;
-	for (size_t i = 0; pack && i < pack->count; i++) {
-		*ret_files += pack->state[i] == MEMBER_WANTED; /* and not failed */
-		*ret_there += pack->state[i] == 0;
+	if (departure->in_place)
+		return (struct session_tally){ .there = 1, .there_bytes = departure->size };
+	if (pack)
+		tally.files = 0;
+	for (size_t i = 0; pack && wire_pack_next(pack->table, pack->table_length, &at, &member);
+		i++) {
+		tally.files += pack->state[i] == MEMBER_WANTED; /* and not failed */
+		tally.there += pack->state[i] == 0;
+		tally.there_bytes += pack->state[i] == 0 ? member.size : 0;
 	}
+	return tally;
 }
 
 /* Equal size and time were enough, and all of it is there: that was that. Locked. */
@@ -221,14 +241,35 @@ static bool is_skipped(const struct departure *departure, const struct frame *fr
 	return frame->flags & NEED_TRUSTED && count == 0 && departure->state == DEPARTURE_ANNOUNCED;
 }
 
+/*
+ * It is over without being sent: a dry run goes no further, or all of it is trusted to be there.
+ * Locked.
+ */
+static struct session_tally settle_unsent(struct sender *sender, struct departure *departure)
+{
+	struct session_tally tally = tally_of(departure);
+
+	departure->frames++; /* what is listed is needed until then */
+	departure_settle(sender, departure, DEPARTURE_SKIPPED);
+	return tally;
+}
+
+static int leave_unsent(
+	struct sender *sender, struct departure *departure, const struct session_tally *tally)
+{
+	struct session *session = sender->session;
+
+	session_count(session, tally);
+	departure_list_lacking(session, departure);
+	return departure_put(sender, departure);
+}
+
 static int frame_need(struct sender *sender, struct departure *departure, const struct frame *frame)
 {
 	struct session *session = sender->session;
 	struct zh_extent *range = calloc(WIRE_RANGES_MAX, sizeof(*range));
-	bool due = false, skipped = false;
-	struct held held = { NULL, NULL };
-	uint32_t files, there = 0;
-	uint64_t bytes;
+	bool due = false, unsent = false;
+	struct session_tally tally = { 0 };
 	size_t count = 0;
 	int r = range ? 0 : -ENOMEM;
 
@@ -239,17 +280,19 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 		r = -EPROTO;
 	(void)pthread_mutex_lock(&session->lock);
 	if (departure->state != DEPARTURE_FAILED && r == 0) {
-		skipped = is_skipped(departure, frame, count);
-		if (skipped) {
+		unsent = is_skipped(departure, frame, count);
+		if (unsent) {
 			departure->in_place = !departure->pack;
-			count_done(departure, &files, &there, &bytes);
-			departure_settle(sender, departure, DEPARTURE_SKIPPED);
-			held = departure_shed(departure);
 		} else if (frame->flags & NEED_PROVE) {
 			r = begin_proof(sender, departure, range, count);
+		} else if (session->setup.dry_run) {
+			r = take_need(departure, range, count);
+			unsent = r == 0;
 		} else {
 			r = begin_sending(sender, departure, range, count, &due);
 		}
+		if (unsent)
+			tally = settle_unsent(sender, departure);
 		(void)pthread_cond_broadcast(&sender->work);
 	}
 	(void)pthread_mutex_unlock(&session->lock);
@@ -258,10 +301,8 @@ static int frame_need(struct sender *sender, struct departure *departure, const 
 		return session_failf(session, ZH_INTERNAL, r, "NEED", "no memory");
 	if (r < 0)
 		return proto(session, "NEED asks for what is not there");
-	if (skipped) {
-		session_files_skipped(session, there);
-		return held_release(sender, &held);
-	}
+	if (unsent)
+		return leave_unsent(sender, departure, &tally);
 	return due ? departure_send_end(sender, departure) : 0;
 }
 
@@ -315,8 +356,7 @@ static int frame_ack(struct sender *sender, struct departure *departure, const s
 	struct session *session = sender->session;
 	bool durable = session->setup.durability == ZH_DURABLE_FULL;
 	struct digest root;
-	uint32_t files = 0, there = 0;
-	uint64_t bytes = 0;
+	struct session_tally tally = { 0 };
 	size_t count = 0;
 	bool right, ended;
 
@@ -328,7 +368,7 @@ static int frame_ack(struct sender *sender, struct departure *departure, const s
 	right = ended && digest_equal(&root, &departure->root) &&
 		(!durable || frame->flags & ACK_DURABLE);
 	if (right) {
-		count_done(departure, &files, &there, &bytes);
+		tally = tally_of(departure);
 		departure->frames++; /* what is listed is needed until then */
 		departure_settle(sender, departure, DEPARTURE_DONE);
 	}
@@ -336,8 +376,7 @@ static int frame_ack(struct sender *sender, struct departure *departure, const s
 	if (!right)
 		return proto(session,
 			ended ? "ACK with another root or less than asked for" : "ACK before END");
-	session_files_done(session, files, bytes);
-	session_files_skipped(session, there);
+	session_count(session, &tally);
 	departure_list(sender, departure);
 	return departure_put(sender, departure);
 }

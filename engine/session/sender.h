@@ -9,6 +9,7 @@
 
 #include "session/session.h"
 #include "store/source.h"
+#include "store/walk.h"
 
 struct sender;
 
@@ -26,5 +27,7 @@ int sender_add(
 	struct sender *sender, int dir, const char *path, int beneath, const char *name) must_check;
 /* A rule for what of directories is taken or left out; see walk.h. 0, -EINVAL or -ENOMEM. */
 int sender_rule(struct sender *sender, const char *pattern, bool exclude) must_check;
+/* Of sources, which have to be directories then, only names of the list, which is borrowed. */
+void sender_list(struct sender *sender, const struct walk_list *list);
 
 #endif

@@ -11,6 +11,9 @@
 #include <errno.h>
 #include <stdio.h>
 
+/* The root has no name of its own; whoever pulls it as a directory has one for it. */
+#define ROOT_CALLED "root"
+
 struct served {
 	const struct serve *serve;
 	struct session session;
@@ -200,12 +203,15 @@ static char *path_text(const struct wire_path *path)
 	return text;
 }
 
-/* Pull: a file that is wanted. The sender walks to it again when its turn comes: many may wait. */
-static int place_source(struct served *served, const struct wire_path *path, struct zh_error *err,
-	enum root_kind *ret_kind, uint64_t *ret_size)
+/*
+ * Pull: what is wanted, flags being those of WANT. The sender walks to it again when its turn
+ * comes: many may wait.
+ */
+static int place_source(struct served *served, const struct wire_path *path, uint8_t flags,
+	struct zh_error *err, enum root_kind *ret_kind, uint64_t *ret_size)
 {
 	int root = served->serve->root;
-	char name[LIMIT_NAME_BYTES + 1] = "";
+	char name[LIMIT_NAME_BYTES + 1];
 	int directory;
 	int r;
 
@@ -223,11 +229,17 @@ static int place_source(struct served *served, const struct wire_path *path, str
 		return err_set(err, err_of_source(r), r, "open source", "cannot look");
 	if (*ret_kind == ROOT_ABSENT)
 		return err_set(err, ZH_SRC_GONE, ENOENT, "open source", "the source");
+	if (flags & (WANT_DIRECTORY | WANT_CONTENTS) && *ret_kind != ROOT_DIRECTORY)
+		return err_set(err, ZH_SRC_GONE, ENOTDIR, "open source", "the source");
 	if (*ret_kind == ROOT_DIRECTORY && !(served->session.setup.tree & TREE_RECURSIVE))
 		return err_set(err, ZH_USAGE, EISDIR, "open source", "the source");
 	if (*ret_kind == ROOT_OTHER)
 		return err_set(err, ZH_USAGE, 0, "open source",
 			"the source is a link or a special file, which are not sent");
+	if (flags & WANT_CONTENTS)
+		name[0] = '\0';
+	else if (path->count == 0)
+		TEXT_SET(name, ROOT_CALLED);
 	char *text = path_text(path);
 	r = text ? sender_add(served->sender, root, text, 1, name) : -ENOMEM;
 	free(text);
@@ -249,9 +261,11 @@ static int answer_want(struct served *served, const struct frame *want)
 		return session_failf(session, ZH_PROTO, 0, "WANT", "malformed path");
 	if (served->receiver && served->place != served->serve->root)
 		return session_failf(session, ZH_PROTO, 0, "WANT", "a push has one destination");
+	if (served->receiver && want->flags & WANT_CONTENTS)
+		return session_failf(session, ZH_PROTO, 0, "WANT", "CONTENTS is for a pull");
 	r = served->receiver
 		    ? place_destination(served, &path, want->flags & WANT_DIRECTORY, &error, &kind)
-		    : place_source(served, &path, &error, &kind, &size);
+		    : place_source(served, &path, want->flags, &error, &kind, &size);
 	if (r < 0)
 		r = session_send_err(session, want->id, 0, &error);
 	else
@@ -397,8 +411,9 @@ static void log_result(struct session *session, bool push)
 	if (err_is_set(error))
 		session_log(session, "session failed: %s: %s (%s)", error->stage, error->text,
 			zh_outcome_name(error->outcome));
-	session_log(session, "%s: %u files, %llu bytes, %u failed", push ? "received" : "sent",
-		done, (unsigned long long)session->done_bytes, failed);
+	session_log(session, "%s%s: %u files, %llu bytes, %u failed",
+		session->setup.dry_run ? "dry run, not " : "", push ? "received" : "sent", done,
+		(unsigned long long)session->done_bytes, failed);
 }
 
 int serve_session(const struct serve *serve, int fd)

@@ -33,6 +33,7 @@ int session_init(struct session *session, enum session_end end, int fd)
 	session->log_fd = -1;
 	session->control.fd = -1;
 	(void)pthread_mutex_init(&session->send_lock, NULL);
+	(void)pthread_mutex_init(&session->list_lock, NULL);
 	(void)pthread_mutex_init(&session->lock, NULL);
 	session->abort_fd = sys_eventfd();
 	session->nudge_fd = session->abort_fd < 0 ? session->abort_fd : sys_eventfd();
@@ -60,6 +61,7 @@ void session_fini(struct session *session)
 	auth_wipe(&session->handshake.secret, sizeof(session->handshake.secret));
 	free(session->failure);
 	(void)pthread_mutex_destroy(&session->send_lock);
+	(void)pthread_mutex_destroy(&session->list_lock);
 	(void)pthread_mutex_destroy(&session->lock);
 }
 
@@ -182,17 +184,30 @@ void session_nudge(struct session *session)
 	sys_eventfd_signal(session->nudge_fd);
 }
 
-void session_files_done(struct session *session, uint32_t count, uint64_t bytes)
+void session_count(struct session *session, const struct session_tally *tally)
 {
-	atomic_fetch_add(&session->files_done, count);
+	atomic_fetch_add(&session->files_done, tally->files);
+	atomic_fetch_add(&session->files_skipped, tally->there);
 	(void)pthread_mutex_lock(&session->lock);
-	session->done_bytes += bytes;
+	session->done_bytes += tally->bytes;
+	session->skipped_bytes += tally->there_bytes;
 	(void)pthread_mutex_unlock(&session->lock);
 }
 
-void session_files_skipped(struct session *session, size_t count)
+void session_list_lacking(struct session *session, const char *path, uint64_t bytes, bool link)
 {
-	atomic_fetch_add(&session->files_skipped, (uint32_t)count);
+	struct zh_listed listed = {
+		.size = sizeof(listed),
+		.link = link,
+		.bytes = bytes,
+		.path = path,
+	};
+
+	if (!session->list)
+		return;
+	(void)pthread_mutex_lock(&session->list_lock);
+	session->list(session->list_context, &listed);
+	(void)pthread_mutex_unlock(&session->list_lock);
 }
 
 /* A peer can make files fail as fast as it likes; the sum is told at the end. */
@@ -573,6 +588,10 @@ void session_end_report(struct session *session)
 	mine->involuntary_switches = now.involuntary_switches - mine->involuntary_switches;
 	mine->max_rss_bytes = now.max_rss_bytes;
 	mine->disk_ns = atomic_load(&session->disk_ns);
+	mine->hard_links = atomic_load(&session->hard_links);
+	mine->links_skipped = atomic_load(&session->links_skipped);
+	mine->special_skipped = atomic_load(&session->special_skipped);
+	mine->directories_made = atomic_load(&session->dirs_made);
 	mine->valid = 1;
 }
 

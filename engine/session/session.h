@@ -104,6 +104,9 @@ struct session {
 	bool calibrate;             /* wish for this side */
 	bool no_clobber;
 	struct manifest *manifest; /* what arrives is listed there; borrowed, NULL: nowhere */
+	/* Of a dry run at the client: what would be sent. NULL: nobody asks. */
+	void (*list)(void *context, const struct zh_listed *listed);
+	void *list_context;
 	char peer[64];
 	enum session_state state;
 	struct sock_facts route;
@@ -117,6 +120,7 @@ struct session {
 	_Atomic uint32_t files_failed;
 	_Atomic uint32_t files_skipped; /* were there already, proven or trusted */
 	_Atomic uint32_t dirs_known;
+	_Atomic uint32_t dirs_made;     /* of them, were not there */
 	_Atomic uint32_t hard_links;    /* files that have other names, too; sent as files */
 	_Atomic uint32_t links_skipped; /* symbolic */
 	_Atomic uint32_t special_skipped;
@@ -126,6 +130,7 @@ struct session {
 	_Atomic bool cancelled;
 
 	pthread_mutex_t send_lock; /* sending on control */
+	pthread_mutex_t list_lock; /* calling list */
 
 	pthread_mutex_t lock;
 	bool aborted;   /* failed, and everybody has been told */
@@ -140,6 +145,7 @@ struct session {
 	struct zh_side_report mine;
 	struct zh_side_report theirs;
 	uint64_t done_bytes; /* sizes of the files acknowledged */
+	uint64_t skipped_bytes;
 	struct zh_failure *failure;
 	size_t failure_count, failure_cap;
 	uint64_t log_second; /* in which log_lines failed files were logged */
@@ -172,11 +178,25 @@ int session_send_err(
 int session_send_dir_err(struct session *session, uint64_t id, const struct zh_error *error);
 void session_error_from_wire(const struct wire_err *wire, struct zh_error *ret_error);
 
+/* Files that a side holds open, and directories that a sender does beside them. */
+static inline uint32_t session_open_most(const struct session *session)
+{
+	return session->setup.max_open ? session->setup.max_open : LIMIT_OPEN_FILES;
+}
+
 /* Has the control thread call its role's pump. Any thread. */
 void session_nudge(struct session *session);
-/* Files are done, or were there already; one has failed for the reason in error: name. */
-void session_files_done(struct session *session, uint32_t count, uint64_t bytes);
-void session_files_skipped(struct session *session, size_t count);
+/* Files that came, or would have come, and files that were there already. */
+struct session_tally {
+	uint32_t files;
+	uint32_t there;
+	uint64_t bytes;
+	uint64_t there_bytes;
+};
+void session_count(struct session *session, const struct session_tally *tally);
+/* A dry run: this would come. path is below the place. */
+void session_list_lacking(struct session *session, const char *path, uint64_t bytes, bool link);
+/* One file has failed for the reason in error: name. */
 void session_file_failed(struct session *session, const char *name, size_t name_length,
 	const struct zh_error *error);
 /*

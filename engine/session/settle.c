@@ -87,10 +87,9 @@ static void list_arrival(struct receiver *receiver, const struct arrival *arriva
 static int acknowledge(struct receiver *receiver, struct arrival *arrival)
 {
 	struct session *session = receiver->session;
-	const struct arriving_pack *pack = arrival->pack;
 	uint8_t bytes[DIGEST_BYTES];
 	int length = wire_build_digests(&arrival->end.root, 1, bytes, sizeof(bytes));
-	uint32_t files = pack || arrival->in_place ? 0 : 1, there = arrival->in_place;
+	struct session_tally tally;
 	struct frame ack = {
 		.type = FRAME_ACK,
 		.id = arrival->id,
@@ -106,16 +105,12 @@ static int acknowledge(struct receiver *receiver, struct arrival *arrival)
 		arrival_advance(arrival, ARRIVAL_LINKED);
 		arrival_advance(arrival, ARRIVAL_DURABLE);
 	}
-	for (size_t i = 0; pack && i < pack->count; i++) {
-		files += (pack->state[i] & (MEMBER_WANTED | MEMBER_FAILED)) == MEMBER_WANTED;
-		there += !(pack->state[i] & (MEMBER_WANTED | MEMBER_FAILED));
-	}
+	tally = arrival_tally(receiver, arrival);
 	(void)pthread_mutex_unlock(&session->lock);
 	if (failed)
 		return 0;
 	list_arrival(receiver, arrival);
-	session_files_done(session, files, arrival->in_place ? 0 : arrival->size);
-	session_files_skipped(session, there);
+	session_count(session, &tally);
 	return session_send(session, &ack, bytes);
 }
 
@@ -403,6 +398,20 @@ static uint64_t count_proved(struct receiver *receiver, struct arrival *arrival)
 	return lacking;
 }
 
+/* What has the name is another file: all of it is sent, into a partial. */
+static int begin_anew(struct receiver *receiver, struct arrival *arrival, struct zh_error *err)
+{
+	int r;
+
+	memset(arrival->have, 0, leaf_count(arrival->size) / 8 + 1);
+	arrival->sum = (struct leaf_sum){ 0 };
+	arrival_skip_holes(receiver, arrival);
+	if (receiver_is_dry(receiver))
+		return 0;
+	r = arrival_open_partial(receiver, arrival, false, err);
+	return r < 0 ? r : arrival_plan(receiver, arrival, err);
+}
+
 static int prove_file(struct settler *settler, struct arrival *arrival)
 {
 	struct receiver *receiver = settler->receiver;
@@ -420,16 +429,8 @@ static int prove_file(struct settler *settler, struct arrival *arrival)
 	arrival->in_place = arrival->proof->fd >= 0 && lacking == 0;
 	(void)pthread_mutex_unlock(&session->lock);
 	if (arrival->proof->fd >= 0 && lacking > 0) {
-		/* what has the name is another file: all of it is sent, into a partial */
-		memset(arrival->have, 0, leaves / 8 + 1);
-		arrival->sum = (struct leaf_sum){ 0 };
-		arrival_skip_holes(receiver, arrival);
+		r = begin_anew(receiver, arrival, &error);
 		lacking = arrival->leaves_left;
-		arrival->plan = calloc(1, sizeof(*arrival->plan));
-		r = arrival->plan ? arrival_open_partial(receiver, arrival, false, &error)
-				  : err_set(&error, ZH_INTERNAL, ENOMEM, "plan", "no memory");
-		if (r == 0)
-			r = arrival_plan(receiver, arrival, &error);
 	}
 	if (r < 0)
 		return arrival_fail(receiver, arrival, &error, true);
@@ -491,13 +492,14 @@ static int prove_member(struct settler *settler, struct arrival *arrival, size_t
 	err_init(&error);
 	bool same = !failed && fd >= 0 &&
 		    member_is_same(settler, fd, member->size, &arrival->proof->claimed[index]);
+	bool keep = same && !receiver_is_dry(receiver);
 	if (member->kind == MEMBER_LINK)
 		same = !failed && link_is_same(receiver, member, &arrival->proof->claimed[index]);
-	else if (same && pack->file[index].set_owner)
+	else if (keep && pack->file[index].set_owner)
 		r = keep_owner(fd, member->uid, member->gid, &error);
-	if (same && r == 0 && member->kind == MEMBER_FILE)
+	if (keep && r == 0)
 		r = xattrs_apply(fd, &none, &error); /* a file that has some is in no pack */
-	if (same && r == 0 && member->kind == MEMBER_FILE)
+	if (keep && r == 0)
 		r = keep_attributes(
 			receiver, fd, member->mode, member->mtime_s, member->mtime_ns, &error);
 	sys_close(fd);
@@ -571,6 +573,10 @@ static int leave_directory(struct receiver *receiver, const struct leave *leave)
 	struct zh_error error;
 	int fd, r, told = 0;
 
+	if (receiver_is_dry(receiver)) {
+		dirs_forget(receiver->dirs, leave->id);
+		return 0;
+	}
 	if (dirs_identity(receiver->dirs, leave->id, &device, &inode) < 0)
 		return 0; /* it could not be made, which has been told */
 	r = dirs_get(receiver->dirs, leave->id, &fd);

@@ -35,6 +35,7 @@ struct zh_transfer {
 	size_t source_count;
 	struct rule *rule;
 	size_t rule_count;
+	struct walk_list *list; /* of names, which alone are sent; NULL: everything is */
 
 	struct session session;
 	bool has_session;
@@ -45,6 +46,7 @@ struct zh_transfer {
 	struct sender *sender;
 	struct receiver *receiver;
 	int root;     /* of a pull */
+	bool renames; /* the one source of a pull gets the name of the destination */
 	bool missing; /* of what a pull has asked for, without a reason */
 	uint64_t started_ns;
 	struct zh_error error;
@@ -78,7 +80,9 @@ ZH_API int zh_transfer_new(
 		copy_text(options->destination, &transfer->destination) < 0 ||
 		copy_text(options->manifest, &transfer->manifest_path) < 0 ||
 		copy_text(options->strategy, &transfer->strategy) < 0 ||
-		copy_text(options->receive_strategy, &transfer->receive_strategy) < 0) {
+		copy_text(options->receive_strategy, &transfer->receive_strategy) < 0 ||
+		(options->flags & ZH_NAMED &&
+			walk_list_new(options->flags & ZH_RECURSIVE, &transfer->list) < 0)) {
 		zh_transfer_free(transfer);
 		return -ENOMEM;
 	}
@@ -118,6 +122,11 @@ ZH_API int zh_transfer_rule(struct zh_transfer *transfer, const char *pattern, i
 	return 0;
 }
 
+ZH_API int zh_transfer_name(struct zh_transfer *transfer, const char *name)
+{
+	return transfer->list ? walk_list_add(transfer->list, name) : -EINVAL;
+}
+
 ZH_API void zh_transfer_free(struct zh_transfer *transfer)
 {
 	if (!transfer)
@@ -133,6 +142,7 @@ ZH_API void zh_transfer_free(struct zh_transfer *transfer)
 	for (size_t i = 0; i < transfer->rule_count; i++)
 		free(transfer->rule[i].pattern);
 	free(transfer->rule);
+	walk_list_free(transfer->list);
 	free(transfer->host);
 	free(transfer->key_file);
 	free(transfer->destination);
@@ -158,18 +168,47 @@ static bool ends_in_slash(const char *path)
 	return length > 0 && path[length - 1] == '/';
 }
 
-/* The last component that is not empty. */
+/* The last component that is not empty, of the first bytes of a path. */
+static const char *name_within(const char *path, size_t bytes, size_t *ret_length)
+{
+	const char *name = path;
+
+	while (bytes > 0 && path[bytes - 1] == '/')
+		bytes--;
+	for (size_t i = 0; i < bytes; i++)
+		if (path[i] == '/')
+			name = path + i + 1;
+	*ret_length = bytes - (size_t)(name - path);
+	return name;
+}
+
 static const char *name_of_source(const char *source, size_t *ret_length)
 {
-	size_t length = strlen(source);
-	const char *name = source;
+	return name_within(source, strlen(source), ret_length);
+}
 
-	while (length > 0 && source[length - 1] == '/')
-		length--;
-	for (size_t i = 0; i < length; i++)
-		if (source[i] == '/')
-			name = source + i + 1;
-	*ret_length = length - (size_t)(name - source);
+/* A destination that is written as a directory. */
+static bool names_directory(const char *path)
+{
+	size_t length;
+	const char *name = name_of_source(path, &length);
+
+	return ends_in_slash(path) || (length == 1 && *name == '.');
+}
+
+/*
+ * The name of what a pull names, where a "." at the end, or nothing at all, stands for what is in
+ * the directory before it.
+ */
+static const char *name_of_pulled(const char *source, size_t *ret_length, bool *ret_contents)
+{
+	const char *name = name_of_source(source, ret_length);
+
+	*ret_contents = *ret_length == 0;
+	while (*ret_length == 1 && *name == '.') {
+		*ret_contents = true;
+		name = name_within(source, (size_t)(name - source), ret_length);
+	}
 	return name;
 }
 
@@ -224,6 +263,9 @@ static int check_options(struct zh_transfer *transfer, struct zh_error *err)
 
 	if (transfer->source_count == 0)
 		return err_set(err, ZH_USAGE, 0, "options", "nothing to copy");
+	if (transfer->list && (options->direction != ZH_PUSH || transfer->source_count != 1))
+		return err_set(
+			err, ZH_USAGE, 0, "options", "names are for a push, and below one source");
 	if (insecure == !!transfer->key_file)
 		return err_set(err, ZH_USAGE, 0, "options",
 			"either a key file or the wish to do without one is needed");
@@ -233,6 +275,12 @@ static int check_options(struct zh_transfer *transfer, struct zh_error *err)
 		(options->verify == ZH_VERIFY_NONE || options->existing == ZH_EXISTING_TRUST))
 		return err_set(err, ZH_USAGE, 0, "options",
 			"a manifest needs digests: neither --verify=none nor --existing=trust");
+	if (transfer->manifest_path && options->flags & ZH_DRY_RUN)
+		return err_set(err, ZH_USAGE, 0, "options",
+			"a manifest lists what has arrived, and in a dry run nothing does");
+	if (options->max_open > LIMIT_OPEN_FILES)
+		return err_set(
+			err, ZH_LIMIT, 0, "options", "at most %u open files", LIMIT_OPEN_FILES);
 	if (options->existing > ZH_EXISTING_DIGEST)
 		return err_set(err, ZH_USAGE, 0, "options",
 			"no such wish for files that are there already");
@@ -265,7 +313,7 @@ static int open_local_root(struct zh_transfer *transfer, char *ret_name, struct 
 	char *slash;
 
 	ret_name[0] = '\0';
-	if (!directory && (transfer->source_count > 1 || ends_in_slash(path)))
+	if (!directory && (transfer->source_count > 1 || names_directory(path)))
 		return err_set(err, ZH_DST_IO, ENOTDIR, "destination", "%s", "the destination");
 	if (directory) {
 		transfer->root = root_open(path, err);
@@ -310,15 +358,23 @@ static int make_role(struct zh_transfer *transfer, struct zh_error *err)
 			return r;
 	}
 	transfer->session.manifest = transfer->manifest;
+	transfer->session.list =
+		transfer->options.flags & ZH_DRY_RUN ? transfer->options.list : NULL;
+	transfer->session.list_context = transfer->options.list_context;
 	transfer->session.no_clobber = transfer->options.flags & ZH_NO_CLOBBER;
 	if (transfer->options.direction == ZH_PUSH) {
 		r = sender_new(&transfer->session, &transfer->sender);
 		if (r == 0 && add_rules(transfer, err) < 0)
 			return -EINVAL;
+		if (r == 0 && transfer->list) {
+			walk_list_sort(transfer->list);
+			sender_list(transfer->sender, transfer->list);
+		}
 	} else {
 		r = open_local_root(transfer, name, err);
 		if (r < 0)
 			return r;
+		transfer->renames = name[0] != '\0';
 		r = receiver_new(&transfer->session, transfer->root, &transfer->receiver);
 		if (r == 0)
 			r = receiver_place(
@@ -356,7 +412,14 @@ static int connect_control(struct zh_transfer *transfer, struct zh_error *err)
 	return handshake_connect(&session->control, &session->handshake, err);
 }
 
-static int send_setup(struct zh_transfer *transfer)
+/* Directories are announced. */
+static bool is_recursive(const struct zh_transfer *transfer)
+{
+	return transfer->options.flags & (ZH_RECURSIVE | ZH_NAMED);
+}
+
+/* What the session shall be: known to this side from now on, and to the server with SETUP. */
+static void settle_setup(struct zh_transfer *transfer)
 {
 	const struct zh_transfer_options *options = &transfer->options;
 	struct session *session = &transfer->session;
@@ -378,15 +441,15 @@ static int send_setup(struct zh_transfer *transfer)
 		.notsent_lowat_bytes = options->sock.notsent_lowat_bytes,
 		.pacing_bytes_per_s = options->sock.pacing_bytes_per_s,
 		.existing = (uint8_t)options->existing,
-		.tree = (uint8_t)((options->flags & ZH_RECURSIVE ? TREE_RECURSIVE : 0) |
+		.dry_run = (options->flags & ZH_DRY_RUN) != 0,
+		.max_open = (uint8_t)options->max_open,
+		.tree = (uint8_t)((is_recursive(transfer) ? TREE_RECURSIVE : 0) |
 				  (options->flags & ZH_LINKS ? TREE_LINKS : 0) |
 				  (options->flags & ZH_OWNER ? TREE_OWNER : 0) |
 				  (options->flags & (ZH_XATTRS | ZH_PRIVILEGED_XATTRS) ? TREE_XATTRS
 										       : 0) |
 				  (options->flags & ZH_PRIVILEGED_XATTRS ? TREE_PRIVILEGED : 0)),
 	};
-	uint8_t bytes[256];
-	int length;
 
 	TEXT_SET(setup.congestion, options->sock.congestion);
 	TEXT_SET(setup.strategy, theirs ? theirs : "");
@@ -394,21 +457,23 @@ static int send_setup(struct zh_transfer *transfer)
 	session->sock = options->sock;
 	TEXT_SET(session->strategy, mine ? mine : "");
 	session->calibrate = options->flags & ZH_CALIBRATE;
-	length = wire_build_setup(&setup, bytes, sizeof(bytes));
+}
+
+static int send_setup(struct session *session)
+{
+	uint8_t bytes[WIRE_SETUP_BYTES];
+	int length = wire_build_setup(&session->setup, bytes, sizeof(bytes));
+
 	CHECK(length > 0);
 	struct frame frame = { .type = FRAME_SETUP, .length = (uint32_t)length };
 	session->state = SESSION_PLACING;
 	return session_send(session, &frame, bytes);
 }
 
-static bool is_recursive(const struct zh_transfer *transfer)
-{
-	return transfer->options.flags & ZH_RECURSIVE;
-}
-
 /*
  * The name that a source shall have at a destination of this kind; "" for what has none of its own,
- * as "." and "/": then what is in it goes into the place, as with cp(1).
+ * as "." and "/", and for the source of a list: then what is in it goes into the place, as with
+ * cp(1).
  */
 static int add_source(struct zh_transfer *transfer, const char *path, enum wire_place kind)
 {
@@ -420,6 +485,8 @@ static int add_source(struct zh_transfer *transfer, const char *path, enum wire_
 
 	if (kind != PLACE_DIRECTORY)
 		own = name_of_source(transfer->destination, &length);
+	else if (transfer->list)
+		length = 0;
 	else if (!is_recursive(transfer))
 		length = ends_in_slash(path) ? 0 : length;
 	bool none =
@@ -496,7 +563,7 @@ static int receive_place(struct session *session, uint64_t id, struct wire_place
 static int place_push(struct zh_transfer *transfer)
 {
 	struct session *session = &transfer->session;
-	bool directory = transfer->source_count > 1 || ends_in_slash(transfer->destination);
+	bool directory = transfer->source_count > 1 || names_directory(transfer->destination);
 	struct wire_place_info place;
 	struct zh_error error;
 	int r = send_want(session, 1, transfer->destination,
@@ -514,15 +581,37 @@ static int place_push(struct zh_transfer *transfer)
 	return r;
 }
 
-/* Only this source may come now, under its own name. */
-static int ask(struct zh_transfer *transfer, const char *source)
+/*
+ * Asks for one source. When the server has it, it alone may come, under its own name; of what is in
+ * it, anything.
+ */
+static int pull_source(struct zh_transfer *transfer, uint64_t id, const char *source)
 {
+	struct session *session = &transfer->session;
+	struct wire_place_info place;
+	struct zh_error error;
+	bool contents;
 	size_t length;
-	const char *name = name_of_source(source, &length);
+	const char *name = name_of_pulled(source, &length, &contents);
+	unsigned flags = contents ? WANT_DIRECTORY : 0;
+	int r;
 
-	return receiver_ask(transfer->receiver, name, length) < 0
-		       ? session_failf(
-				 &transfer->session, ZH_INTERNAL, ENOMEM, "add source", "no memory")
+	err_init(&error);
+	contents = contents && !transfer->renames; /* else the destination is what has them in it */
+	flags |= contents ? WANT_CONTENTS : 0;
+	flags |= id == transfer->source_count ? WANT_LAST : 0;
+	r = send_want(session, id, source, (uint8_t)flags);
+	if (r == 0)
+		r = receive_place(session, id, &place, &error);
+	if (r < 0)
+		return r;
+	if (err_is_set(&error)) {
+		atomic_fetch_add(&session->files_known, 1);
+		session_file_failed(session, source, strlen(source), &error);
+		return 0;
+	}
+	return receiver_ask(transfer->receiver, name, contents ? 0 : length) < 0
+		       ? session_failf(session, ZH_INTERNAL, ENOMEM, "add source", "no memory")
 		       : 0;
 }
 
@@ -547,22 +636,8 @@ static int place_pull(struct zh_transfer *transfer)
 
 	for (size_t i = 0; i < transfer->rule_count && r == 0; i++)
 		r = send_rule(session, &transfer->rule[i]);
-	for (size_t i = 0; i < transfer->source_count && r == 0; i++) {
-		const char *source = transfer->source[i];
-		struct wire_place_info place;
-		struct zh_error error;
-		err_init(&error);
-		r = send_want(
-			session, i + 1, source, i + 1 == transfer->source_count ? WANT_LAST : 0);
-		if (r == 0)
-			r = receive_place(session, i + 1, &place, &error);
-		if (r == 0 && err_is_set(&error)) {
-			atomic_fetch_add(&session->files_known, 1);
-			session_file_failed(session, source, strlen(source), &error);
-		} else if (r == 0) {
-			r = ask(transfer, source);
-		}
-	}
+	for (size_t i = 0; i < transfer->source_count && r == 0; i++)
+		r = pull_source(transfer, i + 1, transfer->source[i]);
 	return r;
 }
 
@@ -612,7 +687,7 @@ static int open_streams(struct zh_transfer *transfer)
 static int run_session(struct zh_transfer *transfer)
 {
 	struct session *session = &transfer->session;
-	int r = send_setup(transfer);
+	int r = send_setup(session);
 
 	if (r == 0)
 		r = transfer->options.direction == ZH_PUSH ? place_push(transfer)
@@ -638,7 +713,8 @@ static void make_report(struct zh_transfer *transfer)
 
 	report->elapsed_ns = clock_now_ns() - transfer->started_ns;
 	report->durability = transfer->options.durability;
-	report->verified = transfer->options.verify == ZH_VERIFY_FULL;
+	report->verified = transfer->options.verify == ZH_VERIFY_FULL &&
+			   !(transfer->options.flags & ZH_DRY_RUN);
 	if (!transfer->has_session)
 		return;
 	report->files_done = atomic_load(&session->files_done);
@@ -648,10 +724,8 @@ static void make_report(struct zh_transfer *transfer)
 	report->resent_leaves = atomic_load(&session->resent_leaves);
 	report->files_skipped = atomic_load(&session->files_skipped);
 	report->directories = atomic_load(&session->dirs_known);
-	report->hard_links = atomic_load(&session->hard_links);
-	report->links_skipped = atomic_load(&session->links_skipped);
-	report->special_skipped = atomic_load(&session->special_skipped);
 	report->bytes = session->done_bytes;
+	report->bytes_skipped = session->skipped_bytes;
 	report->sender = push ? session->mine : session->theirs;
 	report->receiver = push ? session->theirs : session->mine;
 	*(push ? &report->send_plan : &report->receive_plan) = session->plan;
@@ -714,6 +788,7 @@ ZH_API int zh_transfer_run(struct zh_transfer *transfer)
 		r = connect_control(transfer, error);
 	if (r == 0) {
 		session_begin_report(&transfer->session);
+		settle_setup(transfer);
 		r = make_role(transfer, error);
 	}
 	if (r == 0) {

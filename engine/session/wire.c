@@ -231,8 +231,8 @@ struct frame_rule {
 
 static const struct frame_rule frame_rules[FRAME_TYPE_END] = {
 	[FRAME_SETUP] = { "SETUP", FIXED(WIRE_SETUP_BYTES) },
-	[FRAME_WANT] = { "WANT", UP_TO(FRAME_PAYLOAD_CAP), .flags = WANT_DIRECTORY | WANT_LAST,
-		.id = ID_ANY },
+	[FRAME_WANT] = { "WANT", UP_TO(FRAME_PAYLOAD_CAP),
+		.flags = WANT_DIRECTORY | WANT_LAST | WANT_CONTENTS, .id = ID_ANY },
 	[FRAME_PLACE] = { "PLACE", FIXED(WIRE_PLACE_BYTES), .id = ID_ANY },
 	[FRAME_DIR] = { "DIR", BETWEEN(WIRE_FILE_BYTES_MIN, WIRE_FILE_BYTES_MAX), .id = ID_GIVEN },
 	[FRAME_FILE] = { "FILE", BETWEEN(WIRE_FILE_BYTES_MIN, WIRE_FILE_BYTES_MAX),
@@ -358,7 +358,8 @@ static bool setup_is_legal(const struct wire_setup *setup)
 	       setup->chunk_bytes <= INT32_MAX && setup->sndbuf_bytes <= INT32_MAX &&
 	       setup->rcvbuf_bytes <= INT32_MAX && setup->notsent_lowat_bytes <= INT32_MAX &&
 	       setup->cache <= ZH_CACHE_DROP && setup->existing <= WIRE_EXISTING_DIGEST &&
-	       (setup->tree & ~TREE_ALL) == 0 &&
+	       (setup->tree & ~TREE_ALL) == 0 && setup->dry_run <= 1 &&
+	       setup->max_open <= LIMIT_OPEN_FILES &&
 	       (setup->tree & (TREE_XATTRS | TREE_PRIVILEGED)) != TREE_PRIVILEGED;
 }
 
@@ -372,7 +373,8 @@ int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t 
 	ret_bytes[1] = setup->verify;
 	ret_bytes[2] = setup->durability;
 	ret_bytes[3] = setup->nagle;
-	put_le32(ret_bytes + 4, setup->no_fallback);
+	ret_bytes[4] = (uint8_t)setup->no_fallback;
+	ret_bytes[5] = setup->max_open;
 	put_le32(ret_bytes + 8, setup->streams);
 	put_le32(ret_bytes + 12, setup->chunk_bytes);
 	put_le32(ret_bytes + 16, setup->sndbuf_bytes);
@@ -381,6 +383,7 @@ int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t 
 	ret_bytes[28] = (uint8_t)setup->cache;
 	ret_bytes[29] = setup->existing;
 	ret_bytes[30] = setup->tree;
+	ret_bytes[31] = setup->dry_run;
 	put_le64(ret_bytes + 32, setup->pacing_bytes_per_s);
 	put_text(ret_bytes + 40, setup->congestion, sizeof(setup->congestion));
 	put_text(ret_bytes + 56, setup->strategy, sizeof(setup->strategy));
@@ -391,7 +394,7 @@ int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret
 {
 	struct wire_setup setup;
 
-	if (length != WIRE_SETUP_BYTES || bytes[31] != 0)
+	if (length != WIRE_SETUP_BYTES || get_le16(bytes + 6) != 0)
 		return -EPROTO;
 	if (!text_is_printable(bytes + 40, sizeof(setup.congestion)) ||
 		!text_is_printable(bytes + 56, sizeof(setup.strategy)))
@@ -401,7 +404,8 @@ int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret
 	setup.verify = bytes[1];
 	setup.durability = bytes[2];
 	setup.nagle = bytes[3];
-	setup.no_fallback = get_le32(bytes + 4);
+	setup.no_fallback = bytes[4];
+	setup.max_open = bytes[5];
 	setup.streams = get_le32(bytes + 8);
 	setup.chunk_bytes = get_le32(bytes + 12);
 	setup.sndbuf_bytes = get_le32(bytes + 16);
@@ -410,6 +414,7 @@ int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret
 	setup.cache = bytes[28];
 	setup.existing = bytes[29];
 	setup.tree = bytes[30];
+	setup.dry_run = bytes[31];
 	setup.pacing_bytes_per_s = get_le64(bytes + 32);
 	memcpy(setup.congestion, bytes + 40, sizeof(setup.congestion));
 	memcpy(setup.strategy, bytes + 56, sizeof(setup.strategy));
@@ -496,7 +501,7 @@ int wire_build_path(const char *text, uint8_t *ret_bytes, size_t cap)
 
 	while (*text != '\0') {
 		size_t length = strcspn(text, "/");
-		if (length > 0) {
+		if (length > 1 || (length == 1 && *text != '.')) {
 			int r = wire_name_check(text, length);
 			if (r < 0)
 				return r;
@@ -505,8 +510,8 @@ int wire_build_path(const char *text, uint8_t *ret_bytes, size_t cap)
 			ret_bytes[used++] = (uint8_t)length;
 			memcpy(ret_bytes + used, text, length);
 			used += length;
-			text += length;
 		}
+		text += length;
 		text += *text == '/';
 	}
 	return (int)used;
@@ -1098,6 +1103,10 @@ static const struct bye_field bye_fields[] = {
 	BYE_TEXT(stats.tcp.congestion),
 	BYE_U64(cached_before_bytes),
 	BYE_U64(cached_after_bytes),
+	BYE_U32(hard_links),
+	BYE_U32(links_skipped),
+	BYE_U32(special_skipped),
+	BYE_U32(directories_made),
 };
 
 static size_t bye_put(const struct bye_field *field, const void *value, uint8_t *ret_bytes)

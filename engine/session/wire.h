@@ -115,6 +115,7 @@ enum {
 	NEED_TRUSTED = 1u << 1,   /* what is not listed is there, by size and time */
 	WANT_DIRECTORY = 1u << 0, /* must be a directory (trailing slash, several sources) */
 	WANT_LAST = 1u << 1,      /* no further WANT comes */
+	WANT_CONTENTS = 1u << 2,  /* of a directory that is pulled what is in it, into the place */
 	ACK_DURABLE = 1u << 0,    /* absent: verified and visible, not synced */
 	ERR_DIRECTORY = 1u << 0,  /* the id is a directory's */
 	ATTR_DIRECTORY = 1u << 0, /* the id is a directory's */
@@ -202,6 +203,8 @@ struct wire_setup {
 	uint32_t cache;   /* enum zh_cache */
 	uint8_t existing; /* enum wire_existing */
 	uint8_t tree;     /* enum wire_tree */
+	uint8_t dry_run;  /* 1: nothing is changed at the receiver, and no byte of a file sent */
+	uint8_t max_open; /* files announced by FILE and not settled; 0: the sender chooses */
 	uint64_t pacing_bytes_per_s;
 	char congestion[16];
 	char strategy[WIRE_STRATEGY_CAP]; /* of the server's side; "": the plan chooses */
@@ -311,9 +314,9 @@ struct wire_nak {
 int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t cap) must_check;
 int wire_parse_setup(const uint8_t *bytes, size_t length, struct wire_setup *ret_setup) must_check;
 /*
- * From a slash-separated text; runs of slashes count as one, and leading and trailing ones as none,
- * so "" and "/" name the root. -EINVAL as for struct wire_path; -ENAMETOOLONG: a component, the
- * depth or the buffer.
+ * From a slash-separated text; runs of slashes count as one, and leading and trailing ones and
+ * components that are "." as none, so "", "/" and "." name the root. -EINVAL as for struct
+ * wire_path; -ENAMETOOLONG: a component, the depth or the buffer.
  */
 int wire_build_path(const char *text, uint8_t *ret_bytes, size_t cap) must_check;
 /* -EPROTO: malformed or too deep; -EINVAL: a component that wire_name_check refuses. */

@@ -353,6 +353,14 @@ bool dirs_is_new(struct dirs *dirs, uint64_t id)
 	return new;
 }
 
+bool dirs_knows(struct dirs *dirs, uint64_t id)
+{
+	(void)pthread_mutex_lock(&dirs->lock);
+	bool known = dirs_find_known(dirs, id);
+	(void)pthread_mutex_unlock(&dirs->lock);
+	return known;
+}
+
 int dirs_identity(struct dirs *dirs, uint64_t id, uint64_t *ret_device, uint64_t *ret_inode)
 {
 	struct dir *dir;

@@ -30,18 +30,20 @@ struct frame {
 	uint64_t id;
 	uint64_t parent;
 	uint64_t inode;
-	struct batch_name *batch; /* NULL: no names are left */
-	size_t count;
-	size_t next;
-	size_t path_length; /* of walk.path */
-	int fd;             /* -1: not read yet, or read to the end */
-	int error;          /* why the rest is missing; to be given after the names */
-	bool ended;         /* nothing is to be read any more */
+	struct batch_name *batch; /* NULL: no names are left, or they are listed */
+	size_t count;             /* names up to this one have yet to be given, */
+	size_t next;              /* from this one on */
+	size_t path_length;       /* of walk.path */
+	int fd;                   /* -1: not read yet, or read to the end */
+	int error;                /* why the rest is missing; to be given after the names */
+	bool ended;               /* nothing is to be read any more */
+	bool listed;              /* next and count are of walk.list */
 };
 
 struct walk {
 	struct dirs *dirs;
 	const struct walk_rules *rules;
+	const struct walk_list *list; /* NULL: everything is to be found */
 	uint64_t *next_id;
 	uint64_t device;
 	bool read_links;
@@ -75,6 +77,14 @@ static void frame_end(struct frame *frame, int error)
 	frame->fd = -1;
 	frame->error = error;
 	frame->ended = true;
+}
+
+/* Of the directory only these names are looked for, and it is not read. */
+static void frame_list(struct frame *frame, size_t first, size_t end)
+{
+	frame->listed = frame->ended = true;
+	frame->next = first;
+	frame->count = end;
 }
 
 static void walk_let_go(struct walk *walk)
@@ -229,6 +239,9 @@ static int walk_fail(struct walk *walk, struct walk_entry *entry, int r, const c
 		outcome = ZH_USAGE;
 		what = "on another file system than the source";
 		break;
+	case EISDIR: /* it was listed, and not to be taken whole */
+		outcome = ZH_USAGE;
+		break;
 	case ENAMETOOLONG:
 	case ELOOP: /* links are not followed: what was a directory is one by now */
 	case ENOTDIR:
@@ -304,16 +317,17 @@ static void walk_set_path(struct walk *walk, const char *name)
 	text_set(walk->path + used, ROOT_NAME_MAX + 1, name);
 }
 
-/* The next name of the deepest frame. 1: *entry is set. 0: it is left out. */
-static int walk_look(struct walk *walk, struct walk_entry *entry)
+/*
+ * What bears the name in the deepest frame's directory. 1: *entry is set; of a WALK_DIRECTORY that
+ * has yet to be entered. 0: it is left out.
+ */
+static int walk_look(struct walk *walk, const char *name, struct walk_entry *entry)
 {
-	struct frame *frame = walk_top(walk);
-	const char *name = frame->batch[frame->next++].name;
 	struct stat st;
 	bool directory;
 	int r;
 
-	entry_init(entry, WALK_FAILED, frame->id, name);
+	entry_init(entry, WALK_FAILED, walk_top(walk)->id, name);
 	walk_set_path(walk, name);
 	if (strlen(name) > ROOT_NAME_MAX)
 		return walk_fail(walk, entry, -ENAMETOOLONG, "the name is too long");
@@ -325,19 +339,95 @@ static int walk_look(struct walk *walk, struct walk_entry *entry)
 	if (r < 0)
 		return walk_fail(walk, entry, r, "cannot be looked at");
 	entry_take(entry, &st);
-	if (directory)
-		return walk_enter(walk, entry);
 	if (S_ISLNK(st.st_mode))
 		return walk_read_link(walk, entry);
-	entry->kind = S_ISREG(st.st_mode) ? WALK_FILE : WALK_SPECIAL;
+	entry->kind = directory ? WALK_DIRECTORY : S_ISREG(st.st_mode) ? WALK_FILE : WALK_SPECIAL;
 	return 1;
+}
+
+/* The next name of the deepest frame, which was read. 1: *entry is set. 0: it is left out. */
+static int walk_take(struct walk *walk, struct walk_entry *entry)
+{
+	struct frame *frame = walk_top(walk);
+	int r = walk_look(walk, frame->batch[frame->next++].name, entry);
+
+	return r == 1 && entry->kind == WALK_DIRECTORY ? walk_enter(walk, entry) : r;
+}
+
+/* ------------------------------------------------------------------ listed names ---------------
+ */
+
+/* Enters the directory that names from first on have in common; `whole` if it is listed itself. */
+static int walk_enter_listed(struct walk *walk, size_t first, bool whole, struct walk_entry *entry)
+{
+	struct frame *frame = walk_top(walk);
+	size_t end = walk_list_end(walk->list, first, frame->count, walk->depth);
+	int r = walk_enter(walk, entry);
+
+	if (r != 1 || entry->kind != WALK_DIRECTORY)
+		return r; /* each of the names fails by itself */
+	frame->next = end;
+	if (!whole)
+		frame_list(walk_top(walk), first, end);
+	return 1;
+}
+
+/* The same for the next component of a listed name; last: it ends there. */
+static int walk_find_listed(
+	struct walk *walk, const char *name, bool last, struct walk_entry *entry)
+{
+	size_t first = walk_top(walk)->next++;
+	int r = walk_look(walk, name, entry);
+
+	if (r != 1 || entry->kind == WALK_FAILED)
+		return r;
+	if (strcmp(name, ROOT_RESERVED) == 0)
+		return walk_fail(walk, entry, -ENOENT, "a name that is not sent");
+	if (entry->kind != WALK_DIRECTORY)
+		return last ? 1 : walk_fail(walk, entry, -ENOENT, "it would be in no directory");
+	if (last && !walk_list_takes_whole(walk->list))
+		return walk_fail(walk, entry, -EISDIR, "only files are to be sent");
+	return walk_enter_listed(walk, first, last, entry);
+}
+
+/* The next listed name. 1: *entry is set. 0: it is left out, or comes again. */
+static int walk_take_listed(struct walk *walk, struct walk_entry *entry)
+{
+	size_t first = walk_top(walk)->next;
+	const char *rest = walk_list_rest(walk->list, first, walk->depth);
+	const char *more = walk_list_rest(walk->list, first, walk->depth + 1);
+	size_t length = strcspn(rest, "/");
+	char name[ROOT_NAME_MAX + 2]; /* one that is too long stays it */
+	int r;
+
+	if (walk_list_is_repeated(walk->list, first)) {
+		walk_top(walk)->next++;
+		return 0;
+	}
+	text_set(name, min_size(length + 1, sizeof(name)), rest);
+	if (length == 0) { /* the start itself, which is not to be taken whole */
+		walk_top(walk)->next++;
+		entry_init(entry, WALK_FAILED, walk_top(walk)->id, "");
+		return walk_fail(walk, entry, -EISDIR, "only files are to be sent");
+	}
+	r = walk_find_listed(walk, name, *more == '\0', entry);
+	if (r == 1 && entry->kind == WALK_FAILED)
+		TEXT_SET(entry->name, rest);
+	return r;
 }
 
 /* ------------------------------------------------------------------ the walk -------------------
  */
 
-int walk_new(struct dirs *dirs, uint64_t start, const struct walk_rules *rules, bool read_links,
-	uint64_t *next_id, struct walk **ret_walk)
+/* The start is listed itself, with everything in it. */
+static bool is_everything(const struct walk_list *list)
+{
+	return walk_list_takes_whole(list) && walk_list_count(list) > 0 &&
+	       *walk_list_rest(list, 0, 0) == '\0';
+}
+
+int walk_new(struct dirs *dirs, uint64_t start, const struct walk_rules *rules,
+	const struct walk_list *list, bool read_links, uint64_t *next_id, struct walk **ret_walk)
 {
 	struct walk *walk = calloc(1, sizeof(*walk));
 	struct frame *frame;
@@ -347,10 +437,13 @@ int walk_new(struct dirs *dirs, uint64_t start, const struct walk_rules *rules, 
 		return -ENOMEM;
 	walk->dirs = dirs;
 	walk->rules = rules;
+	walk->list = list;
 	walk->read_links = read_links;
 	walk->next_id = next_id;
 	frame = walk_top(walk);
 	*frame = (struct frame){ .id = start, .parent = start, .fd = -1 };
+	if (list && !is_everything(list))
+		frame_list(frame, 0, walk_list_count(list));
 	r = dirs_get(dirs, start, &walk->dir);
 	if (r == 0)
 		r = dirs_identity(dirs, start, &walk->device, &frame->inode);
@@ -392,7 +485,8 @@ int walk_next(struct walk *walk, struct walk_entry *ret_entry)
 		if (frame->next < frame->count) {
 			r = walk_hold(walk);
 			if (r == 0) {
-				r = walk_look(walk, ret_entry);
+				r = frame->listed ? walk_take_listed(walk, ret_entry)
+						  : walk_take(walk, ret_entry);
 			} else {
 				frame_drop_batch(frame);
 				frame_end(frame, r);
@@ -411,6 +505,7 @@ int walk_next(struct walk *walk, struct walk_entry *ret_entry)
 
 void walk_skip(struct walk *walk)
 {
+	frame_drop_batch(walk_top(walk));
 	frame_end(walk_top(walk), 0);
 }
 

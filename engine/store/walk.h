@@ -34,6 +34,33 @@ int walk_rules_add(struct walk_rules *rules, const char *pattern, bool exclude) 
 /* path: below the source. NULL rules: everything. */
 bool walk_rules_take(const struct walk_rules *rules, const char *path, bool directory);
 
+/*
+ * Names below the start of a walk: they alone are given, and the directories that they are in. Made
+ * once, sorted, and then only read. One pointer for each name is kept; the names are borrowed.
+ */
+struct walk_list;
+
+#define WALK_LIST_MOST ((size_t)1 << 24) /* names */
+
+/* whole: a directory that is named is taken with everything in it, otherwise it is WALK_FAILED. */
+int walk_list_new(bool whole, struct walk_list **ret_list) must_check;
+void walk_list_free(struct walk_list *list);
+/*
+ * Adds one. Slashes at its end or side by side, and components that are ".", say nothing. -EINVAL:
+ * empty, absolute, or with "..". -EOVERFLOW: more than WALK_LIST_MOST. -ENOMEM.
+ */
+int walk_list_add(struct walk_list *list, const char *name) must_check;
+/* When all have been added. */
+void walk_list_sort(struct walk_list *list);
+/* For the walk. Of the name `index`, what is behind its first `depth` components; "": nothing. */
+const char *walk_list_rest(const struct walk_list *list, size_t index, size_t depth);
+size_t walk_list_count(const struct walk_list *list);
+bool walk_list_takes_whole(const struct walk_list *list);
+/* The next name is the same. */
+bool walk_list_is_repeated(const struct walk_list *list, size_t index);
+/* The first name from `first` on, or `end`, that has another component `depth` than `first` has. */
+size_t walk_list_end(const struct walk_list *list, size_t first, size_t end, size_t depth);
+
 enum walk_kind {
 	WALK_DIRECTORY, /* has number `id`; what is in it comes next */
 	WALK_LEAVE,     /* everything of directory `id` has been given */
@@ -42,7 +69,8 @@ enum walk_kind {
 	WALK_SPECIAL,   /* FIFO, socket, device: not to be sent */
 	WALK_FAILED,    /* error is set: could not be looked at or read. Of a directory the rest is
 			   missing; its WALK_LEAVE still comes if its WALK_DIRECTORY has.
-			   Of `start` the name is empty and the parent itself */
+			   Of `start` the name is empty and the parent itself. Of a name of a
+			   list it is all that is lacking of it, which may be several components */
 };
 
 struct walk_entry {
@@ -68,14 +96,18 @@ struct walk;
 
 /*
  * Walks what is in directory start of dirs, which is in use until walk_free; numbers for the
- * directories below come from *next_id on, which is moved. rules (may be NULL) and dirs are
- * borrowed. read_links: targets of links are wanted. Crossing to another file system is WALK_FAILED
- * with USAGE. What is named ROOT_RESERVED is passed over. Entries of one directory come in the
- * order of their inodes where there are not too many, which saves seeks. A number has to stay known
- * until its WALK_LEAVE. Errors: -ENOMEM; what dirs_get reports of start.
+ * directories below come from *next_id on, which is moved. rules, list (both may be NULL) and dirs
+ * are borrowed. With a list each name of it is given once, or is WALK_FAILED, unless the rules
+ * leave it out; what is not a directory is not looked into for it, and links are nowhere followed.
+ * read_links: targets of links are wanted. Crossing to another file system is WALK_FAILED with
+ * USAGE. What is named ROOT_RESERVED is passed over, and not found if it is listed. Entries of one
+ * directory come in the order of their inodes where there are not too many, which saves seeks;
+ * those of a list in its order. A number has to stay known until its WALK_LEAVE. Errors: -ENOMEM;
+ * what dirs_get reports of start.
  */
-int walk_new(struct dirs *dirs, uint64_t start, const struct walk_rules *rules, bool read_links,
-	uint64_t *next_id, struct walk **ret_walk) must_check;
+int walk_new(struct dirs *dirs, uint64_t start, const struct walk_rules *rules,
+	const struct walk_list *list, bool read_links, uint64_t *next_id,
+	struct walk **ret_walk) must_check;
 /* 1: *ret_entry is the next thing. 0: that was all. Negative: -ENOMEM. */
 int walk_next(struct walk *walk, struct walk_entry *ret_entry) must_check;
 /* After WALK_DIRECTORY: do not go into it, its WALK_LEAVE comes next. */

@@ -18,7 +18,7 @@ section_of() {
   local name
   for name in "${commands[@]}"; do
     section_of "zerohaul-$name.1" OPTIONS |
-      grep -oE '^     (-[A-Za-z], )?--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort >"$T/man"
+      grep -oE '^     (-[A-Za-z0-9], )?--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort >"$T/man"
     options_of "$name" | diff - "$T/man" || fail "help and manual of $name differ"
     [[ -s $T/man ]] || fail "no options of $name"
   done

@@ -191,7 +191,7 @@ zh_as_user() {
 
 # The long options that a command's help lists.
 options_of() {
-  "$ZEROHAUL" "$1" --help | grep -oE '^  (-[A-Za-z], |    )--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort
+  "$ZEROHAUL" "$1" --help | grep -oE '^  (-[A-Za-z0-9], |    )--[a-z-]+' | grep -oE -- '--[a-z-]+' | sort
 }
 
 # json_is_valid [COMMAND]: by the schema of copy, or of another command

@@ -7,11 +7,12 @@ load helpers
 # A usable value for every option of copy, - where it takes none; an option that is missing here fails the test.
 declare -gA value=(
   [--key]='' [--insecure]=- [--strategy]=copy [--receive-strategy]=copy [--chunk]=64K
-  [--streams]=2 [--verify]=none [--durability]=file [--no-clobber]=- [--no-fallback]=-
+  [--streams]=2 [--max-open]=1 [--verify]=none [--durability]=file [--no-clobber]=- [--no-fallback]=-
   [--nagle]=nodelay [--sndbuf]=128K [--rcvbuf]=128KiB [--congestion]=reno
   [--notsent-lowat]=16K [--pacing]=100MB [--connect-timeout]=2.5 [--json]=- [--quiet]=-
   [--progress]=never [--cache]=keep [--calibrate]=- [--recursive]=- [--links]=-
-  [--owner]=- [--exclude]=x [--include]=x [--existing]=digest [--manifest]="$BATS_TEST_TMPDIR/m"
+  [--owner]=- [--exclude]=x [--include]=x [--files-from]='' [--null]=-
+  [--existing]=digest [--dry-run]=- [--manifest]="$BATS_TEST_TMPDIR/m"
   [--limit]=100MB [--nice]=- [--retry]=1 [--help]=- [--xattrs]=- [--privileged-xattrs]=-
 )
 
@@ -21,7 +22,7 @@ declare -gA value=(
   random_file "$T/local/f" 100000
   for option in $(options_of copy); do
     [[ -v value[$option] ]] || fail "$option is not tested"
-    [[ $option != --key && $option != --insecure && $option != --help ]] || continue
+    [[ ! $option =~ ^--(key|insecure|help|files-from|null|dry-run)$ ]] || continue
     if [[ ${value[$option]} == - ]]; then
       copies "$option" "$T/local/f" "$url/$((++count))"
       same "$T/local/f" "$T/root/$count"
@@ -33,7 +34,7 @@ declare -gA value=(
     fi
     [[ ! -s $T/err ]] || fail "$option writes to stderr"
   done
-  is "$count" 53
+  is "$count" 55
 }
 
 @test "all words of verify, durability, nagle, progress, cache and existing are accepted" {
@@ -104,6 +105,8 @@ declare -gA value=(
   failed 1 "--streams: '65' is too large, at most 64"
   copy --streams=0 "$T/local/f" zh://127.0.0.1:1/
   failed 1 "--streams: '0' is too small"
+  copy --max-open=65 "$T/local/f" zh://127.0.0.1:1/
+  failed 1 "--max-open: '65' is too large, at most 64"
   copy --connect-timeout=soon "$T/local/f" zh://127.0.0.1:1/
   failed 1 "--connect-timeout: 'soon' is not a number of seconds"
   copy --connect-timeout=0.0001 "$T/local/f" zh://127.0.0.1:1/

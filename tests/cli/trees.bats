@@ -3,64 +3,7 @@
 # copy -r: whole directories arrive as they were, and a second time only what has changed is sent.
 
 load helpers
-
-# What a directory holds, with modes, sizes, times and targets; of a directory no size.
-state() {
-  (cd "$1" && find . -name .zerohaul-staging -prune -o -type d -printf '%P %y %m - %T@\n' \
-    -o -printf '%P %y %m %s %T@ %l\n' | LC_ALL=C sort)
-}
-
-same_tree() {
-  diff <(state "$1") <(state "$2") || fail "$1 and $2 have other entries"
-  diff -r --no-dereference -x .zerohaul-staging "$1" "$2" >/dev/null || fail "$1 and $2 differ"
-}
-
-# A tree with something of each kind that is carried without any option, all of it old.
-make_tree() {
-  mkdir -p "$1"/{empty,sub/deep/deeper,modes}
-  : >"$1/nothing"
-  random_file "$1/one" 1
-  random_file "$1/sub/small" 5000
-  random_file "$1/sub/deep/medium" 300001
-  random_file "$1/sub/deep/deeper/large" 3000001
-  random_file "$1/modes/read" 10
-  random_file "$1/modes/run" 300002
-  chmod 444 "$1/modes/read"
-  chmod 751 "$1/modes/run"
-  make_old "$1"
-  chmod 750 "$1/modes"
-}
-
-# Times with nanoseconds, another one for each.
-make_old() {
-  local number=0 entry
-  while IFS= read -r -d '' entry; do
-    touch -h -d "@$((1000000000 + number)).$((123456789 + number++))" "$entry"
-  done < <(find "$1" -depth -print0)
-}
-
-# sent: the bytes of files that went over the data connections of the last copy, by its report
-sent() {
-  json 'o["report"]["sender"]["stats"]["bytes"]'
-}
-
-# count NAME: a number of the report
-count() {
-  json "o['report']['$1']"
-}
-
-# both TREE: pushed to the root, pulled from there; each time it is the same tree.
-both() {
-  local tree=$1
-  shift
-  copies -r --json "$@" "$tree" "$url/"
-  json_is_valid
-  same_tree "$tree" "$T/root/${tree##*/}"
-  mkdir -p "$T/back"
-  copies -r --json "$@" "$url/${tree##*/}" "$T/back"
-  json_is_valid
-  same_tree "$tree" "$T/back/${tree##*/}"
-}
+load trees
 
 @test "a tree comes back as it was: modes, times to the nanosecond, empty directories and files" {
   serve
@@ -155,19 +98,6 @@ both() {
   same_tree "$T/local/tree" "$T/root/again"
 }
 
-make_links() {
-  mkdir -p "$1/sub"
-  random_file "$1/sub/f" 100
-  ln -s sub/f "$1/file"
-  ln -s sub "$1/directory"
-  ln -s nowhere "$1/dangling"
-  ln -s "$T/canary/precious" "$1/absolute"
-  ln -s "$T/canary" "$1/outside"
-  ln -s ../../../canary/private "$1/sub/up"
-  ln -s . "$1/self"
-  make_old "$1"
-}
-
 @test "links are left out and counted, or carried as they are; never followed" {
   serve
   make_links "$T/local/tree"
@@ -180,6 +110,7 @@ make_links() {
   is "$(count links_skipped) $(count files_done)" "0 8"
   copies -r --json "$url/tree" "$T/local/without"
   is "$(find "$T/local/without" -type l) $(count files_done)" " 1"
+  is "$(count links_skipped)" 7
 }
 
 @test "again with links nothing fails, and one that points elsewhere is replaced" {
@@ -236,6 +167,10 @@ make_links() {
   same_tree "$T/expected" "$T/root/tree"
   copies -r --json "$url/tree" "$T/local/back"
   same_tree "$T/expected" "$T/local/back"
+  mkfifo "$T/root/tree/fifo"
+  ln -f "$T/root/tree/one" "$T/root/tree/empty/other"
+  copies -r --json "$url/tree" "$T/local/again"
+  is "$(count special_skipped) $(count hard_links)" "1 2"
 }
 
 # Where a file has data, by SEEK_DATA.
@@ -302,8 +237,8 @@ PY
   same_tree "$T/local/tree" "$T/local/1/tree"
   copies -r "$url/1/tree/" "$T/local/2"
   same_tree "$T/local/tree" "$T/local/2/tree"
-  copy -r "$url/1/tree/." "$T/local/3"
-  failed 15 "cannot be said"
+  copies -r "$url/1/tree/." "$T/local/3"
+  diff -r "$T/local/tree" "$T/local/3"
   copies -r "$url/" "$T/local/4"
   same_tree "$T/local/tree" "$T/local/4/1/tree"
   [[ ! -e $T/local/4/.zerohaul-staging ]] || fail "staging was copied"
@@ -334,6 +269,44 @@ PY
   copy -r "$url/tree" "$T/local/file"
   [[ $status -eq 3 || $status -eq 30 ]] || fail "exit status $status"
   same "$T/local/file" "$T/root/file"
+}
+
+@test "a dot at the end is what is in a directory, pushed or pulled; two dots are nothing" {
+  local path
+  serve
+  make_tree "$T/root/tree"
+  random_file "$T/root/f" 300000
+  mkdir "$T/local/in" "$T/root/in"
+  copies -r "$url/./tree/././" "$T/local/in"
+  diff -r "$T/root/tree" "$T/local/in"
+  copies -r --json "$url/tree/." "$T/local/in"
+  is "$(count files_done) $(count files_skipped)" "0 7"
+  copies -r "$url/tree/." "$T/local/new"
+  same_tree "$T/root/tree" "$T/local/new"
+  copies -r "$T/local/new/." "$url/in/."
+  diff -r "$T/root/tree" "$T/root/in"
+  copies -r "$url/." "$T/local/whole"
+  same_tree "$T/root" "$T/local/whole"
+  copies -r "$url/" "$T/local/again"
+  same_tree "$T/root" "$T/local/again"
+  mkdir "$T/local/both" "$T/local/turned"
+  copies -r "$url/tree/." "$url/f" "$T/local/both"
+  same "$T/root/f" "$T/local/both/f"
+  diff -r -x f "$T/root/tree" "$T/local/both"
+  copies -r "$url/f" "$url/tree/." "$T/local/turned"
+  diff -r "$T/local/both" "$T/local/turned"
+  copies "$url/./f" "$T/local/."
+  same "$T/root/f" "$T/local/f"
+  copy "$url/tree/." "$T/local/in"
+  failed 1 "directory"
+  copy -r "$url/f/." "$T/local/in"
+  failed 22 "Not a directory"
+  copy "$T/local/f" "$url/none/."
+  [[ $status -ne 0 && ! -e $T/root/none ]] || fail "something was made"
+  for path in .. tree/.. tree/./.. ./.. tree/../f; do
+    copy -r "$url/$path" "$T/local/in"
+    failed 15 "cannot be said"
+  done
 }
 
 @test "several sources, files and directories, and two that would have one name" {

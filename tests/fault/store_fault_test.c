@@ -761,7 +761,7 @@ static void run_walk(struct trial *trial)
 	begin(trial);
 	int r = dirs_new(a->root, trial->variant == 0 ? 8 : 0, &dirs);
 	if (r == 0)
-		r = walk_new(dirs, 0, NULL, true, &next_id, &walk);
+		r = walk_new(dirs, 0, NULL, NULL, true, &next_id, &walk);
 	if (r == 0)
 		r = walk_all(walk, &given, &err);
 	end(trial, r, err_is_set(&err) ? &err : NULL);

@@ -6,6 +6,8 @@ without the fault having struck. Client and server in turn, push and pull. Whate
 means an identical file with its attribute, the visible name is never partial, nobody hangs, no process
 stays, and a sanitizer, where there is one, finds nothing.
 
+And a receiver on which all calls of a kind fail that change something does not notice in a dry run.
+
 Environment: ZEROHAUL the command, ZH_FAULTY the library with the seam in it, ZH_STEP how many n are
 passed over between two runs (1: none; default 7).
 """
@@ -27,6 +29,10 @@ SIZE = 2 * 1024 * 1024 + 4097
 ATTRIBUTE = "user.note"
 DEADLINE_S = 60
 QUIET = 120  # numbers without effect after which no call is left to be hit
+# What changes something; True: a transfer of the tree below cannot do without it.
+CHANGING = {"mkdir": True, "fallocate": True, "pwrite": True, "fsync": True, "rename": True, "fchmod": True,
+            "futimens": True, "fsetxattr": True, "fremovexattr": True, "ftruncate": False, "link": False,
+            "symlink": True, "unlink": False, "syncfs": True, "fchownat": False}
 KINDS = ["EIO", "ENOSPC", "ENOMEM", "ECONNRESET", "EINVAL", "EPERM", "short", "eintr"]
 
 
@@ -188,8 +194,73 @@ def promise(of_server, push):
     return test
 
 
+def make_tree(path, content):
+    os.makedirs(os.path.join(path, "deep", "er"))
+    for name, size in (("empty", 0), ("small", 5000), ("deep/large", SIZE), ("deep/er/there", 300001)):
+        with open(os.path.join(path, name), "wb") as file:
+            file.write(content[:size])
+    os.symlink("small", os.path.join(path, "link"))
+    with contextlib.suppress(OSError):
+        os.setxattr(os.path.join(path, "deep/large"), ATTRIBUTE, b"new")
+
+
+def make_half(path, content):
+    """Some of it: what has to be replaced, what is the same with other attributes, no directory `er`."""
+    os.makedirs(os.path.join(path, "deep"))
+    for name, size in (("small", 5000), ("deep/large", SIZE)):
+        with open(os.path.join(path, name), "wb") as file:
+            file.write(bytes(5000) if name == "small" else content[:size])
+    os.chmod(os.path.join(path, "deep/large"), 0o600)
+    with contextlib.suppress(OSError):
+        os.setxattr(os.path.join(path, "deep/large"), ATTRIBUTE + ".old", b"old")
+
+
+class Receiver(Trials):
+    """A server and a client with a tree at one and half of it at the other, which receives with a fault."""
+
+    def __init__(self, push, call):
+        super().__init__()
+        self.push = push
+        self.source, self.half = (self.local, self.root) if push else (self.root, self.local)
+        make_tree(os.path.join(self.source, "tree"), self.content)
+        make_half(os.path.join(self.half, "tree"), self.content)
+        broken = faulty(plain(), call, 1, "EIO", 0)
+        self.start_server(broken if push else plain())
+        self.environment = plain() if push else broken
+
+    def run(self, *options):
+        source = os.path.join(self.local, "tree") if self.push else self.url + "tree"
+        done = subprocess.run(
+            [COMMAND, "copy", "--insecure", "-rl", "--owner", "--xattrs", "--existing=digest", *options, source,
+             self.url if self.push else self.local], env=self.environment, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, timeout=DEADLINE_S, check=False)
+        check_reports(done.stderr)
+        return done
+
+
+def promise_of_dry_run(push):
+    def test():
+        for call, needed in CHANGING.items():
+            trials = Receiver(push, call)
+            try:
+                done = trials.run("--dry-run", "--quiet")
+                lacking = sorted(line.split()[1] for line in done.stdout.decode().splitlines())
+                check(done.returncode == 0, f"{call}: {done.stderr}")
+                check(lacking == ["tree/deep/er/there", "tree/empty", "tree/link", "tree/small"],
+                      f"{call}: {lacking}")
+                status = trials.run().returncode
+                needed = needed and (trials.attribute or not call.endswith("xattr"))
+                check(status != 0 or not needed, f"{call}: it failed, and a transfer did not notice")
+            finally:
+                trials.close()
+
+    test.__name__ = f"a dry run of a {'push' if push else 'pull'} makes no call that changes anything"
+    return test
+
+
 def main():
-    return run_tests([promise(of_server, push) for of_server in (False, True) for push in (True, False)])
+    return run_tests([promise(of_server, push) for of_server in (False, True) for push in (True, False)] +
+                     [promise_of_dry_run(push) for push in (True, False)])
 
 
 if __name__ == "__main__":

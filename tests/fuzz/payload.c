@@ -27,6 +27,7 @@ static void check_setup(const uint8_t *bytes, size_t length)
 	CHECK(setup.nagle <= 2 && setup.no_fallback <= 1);
 	CHECK(setup.cache <= 2 && setup.existing <= 2 && setup.tree <= 31);
 	CHECK(!(setup.tree & TREE_PRIVILEGED) || setup.tree & TREE_XATTRS);
+	CHECK(setup.dry_run <= 1 && setup.max_open <= LIMIT_OPEN_FILES);
 	CHECK(setup.streams >= 1 && setup.streams <= LIMIT_STREAMS);
 	CHECK(text_is_clean(setup.congestion, sizeof(setup.congestion)));
 	CHECK(text_is_clean(setup.strategy, sizeof(setup.strategy)));

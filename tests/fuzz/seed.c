@@ -94,6 +94,8 @@ static void seed_opening(struct sample *stream)
 	struct wire_setup setup = { .streams = 4,
 		.existing = WIRE_EXISTING_TRUST,
 		.tree = TREE_ALL,
+		.dry_run = 1,
+		.max_open = 8,
 		.congestion = "cubic",
 		.strategy = "sendfile" };
 	struct wire_place_info place = { PLACE_FILE, 4096 };
@@ -210,6 +212,7 @@ static void seed_closing(struct sample *stream)
 		.text = "no space left" };
 	static struct zh_side_report report = { .valid = 1,
 		.cpu_user_ns = 7,
+		.links_skipped = 5,
 		.stats = { .strategy = "splice",
 			.demotion = "EINVAL",
 			.tcp = { .valid = 1, .congestion = "bbr" } } };

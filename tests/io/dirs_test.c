@@ -439,6 +439,26 @@ static void threads_get_at_once(void **state)
 	dirs_free(dirs);
 }
 
+static void what_is_not_there_may_have_a_number(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct dirs *dirs = dirs_of(a, 4);
+
+	assert_true(dirs_knows(dirs, 0));
+	assert_false(dirs_knows(dirs, 1));
+	assert_int_equal(dirs_add(dirs, 1, 0, "absent"), 0);
+	assert_int_equal(dirs_add(dirs, 2, 1, "in it"), 0);
+	assert_int_equal(get(dirs, 1, 0), -ENOENT);
+	assert_int_equal(get(dirs, 2, 0), -ENOENT);
+	assert_true(dirs_knows(dirs, 1) && dirs_knows(dirs, 2));
+	assert_int_equal(mkdirat(a->root, "absent", 0755), 0);
+	assert_int_equal(get(dirs, 1, inode_of(a->root, "absent")), 0);
+	dirs_forget(dirs, 2);
+	dirs_forget(dirs, 1);
+	assert_false(dirs_knows(dirs, 1) || dirs_knows(dirs, 2));
+	dirs_free(dirs);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -447,6 +467,7 @@ int main(void)
 		ARENA_TEST(only_new_numbers_in_known_directories_are_taken),
 		ARENA_TEST(names_are_any_bytes_but_one_component),
 		ARENA_TEST(forgotten_numbers_are_gone_and_may_come_again),
+		ARENA_TEST(what_is_not_there_may_have_a_number),
 		ARENA_TEST(there_is_a_most_of_numbers),
 		ARENA_TEST(there_is_a_most_of_depth),
 		ARENA_TEST(make_makes_or_enters),

@@ -23,11 +23,18 @@ struct hike {
 	uint64_t next_id;
 };
 
-static void hike_begin(struct hike *hike, const struct arena *a, const struct walk_rules *rules)
+static void hike_begin_listed(struct hike *hike, const struct arena *a,
+	const struct walk_rules *rules, const struct walk_list *list)
 {
 	hike->next_id = 1;
 	assert_int_equal(dirs_new(a->root, 4, &hike->dirs), 0);
-	assert_int_equal(walk_new(hike->dirs, 0, rules, true, &hike->next_id, &hike->walk), 0);
+	assert_int_equal(
+		walk_new(hike->dirs, 0, rules, list, true, &hike->next_id, &hike->walk), 0);
+}
+
+static void hike_begin(struct hike *hike, const struct arena *a, const struct walk_rules *rules)
+{
+	hike_begin_listed(hike, a, rules, NULL);
 }
 
 static void hike_end(struct hike *hike)
@@ -178,7 +185,7 @@ static void targets_of_links_are_read_if_wanted(void **state)
 	hike_to(&hike, WALK_LINK, "link");
 	assert_string_equal(hike.entry.target, "../outside/\xff");
 	walk_free(hike.walk);
-	assert_int_equal(walk_new(hike.dirs, 0, NULL, false, &hike.next_id, &hike.walk), 0);
+	assert_int_equal(walk_new(hike.dirs, 0, NULL, NULL, false, &hike.next_id, &hike.walk), 0);
 	hike_to(&hike, WALK_LINK, "link");
 	assert_null(hike.entry.target);
 	hike_end(&hike);
@@ -228,9 +235,10 @@ static void a_walk_begins_anywhere(void **state)
 	text_file(a->root, "a/file", "x");
 	assert_int_equal(mkdirat(a->root, "a/d", 0755), 0);
 	walk_free(hike.walk);
-	assert_int_equal(walk_new(hike.dirs, 49, NULL, false, &hike.next_id, &hike.walk), -ENOENT);
+	assert_int_equal(
+		walk_new(hike.dirs, 49, NULL, NULL, false, &hike.next_id, &hike.walk), -ENOENT);
 	hike.next_id = 200;
-	assert_int_equal(walk_new(hike.dirs, 50, NULL, false, &hike.next_id, &hike.walk), 0);
+	assert_int_equal(walk_new(hike.dirs, 50, NULL, NULL, false, &hike.next_id, &hike.walk), 0);
 	size_t count = 0;
 	while (hike_next(&hike)) {
 		count++;
@@ -704,6 +712,155 @@ static void what_is_left_out_cannot_fail(void **state)
 	walk_rules_free(rules);
 }
 
+/* ------------------------------------------------------------------ lists ----------------------
+ */
+
+static struct walk_list *list_of(bool whole, const char *const *name)
+{
+	struct walk_list *list;
+
+	assert_int_equal(walk_list_new(whole, &list), 0);
+	for (; *name; name++)
+		assert_int_equal(walk_list_add(list, *name), 0);
+	walk_list_sort(list);
+	return list;
+}
+
+/* What a walk gives of these names, as hike_list writes it. */
+static void check_listed(const struct arena *a, bool whole, const struct walk_rules *rules,
+	const char *const *name, const char *expected)
+{
+	struct walk_list *list = list_of(whole, name);
+	struct hike hike;
+	char text[1024];
+
+	hike_begin_listed(&hike, a, rules, list);
+	hike_list(&hike, text, sizeof(text));
+	hike_end(&hike);
+	walk_list_free(list);
+	assert_string_equal(text, expected);
+}
+
+#define NAMES(...) ((const char *const[]){ __VA_ARGS__, NULL })
+
+/* a/b/file, a/file, a.txt, file, link to a, fifo, empty */
+static void make_listed(const struct arena *a)
+{
+	assert_int_equal(mkdirat(a->root, "a", 0755), 0);
+	assert_int_equal(mkdirat(a->root, "a/b", 0755), 0);
+	assert_int_equal(mkdirat(a->root, "empty", 0755), 0);
+	text_file(a->root, "a/b/file", "x");
+	text_file(a->root, "a/file", "x");
+	text_file(a->root, "a.txt", "x");
+	text_file(a->root, "file", "x");
+	assert_int_equal(symlinkat("a", a->root, "link"), 0);
+	assert_int_equal(mkfifoat(a->root, "fifo", 0600), 0);
+}
+
+static void only_what_is_listed_is_given(void **state)
+{
+	struct arena *a = arena_of(state);
+
+	make_listed(a);
+	check_listed(a, false, NULL, (const char *const[]){ NULL }, "");
+	check_listed(a, false, NULL, NAMES("file"), "F file\n");
+	check_listed(a, false, NULL, NAMES("a/b/file", "a.txt", "link", "a/file", "fifo"),
+		"D a\nD a/b\nF a.txt\nF a/b/file\nF a/file\nL link\nS fifo\n");
+	check_listed(a, false, NULL,
+		NAMES("./a//b/./file", "a/b/file", "a/./file/", "file", "./file"),
+		"D a\nD a/b\nF a/b/file\nF a/file\nF file\n");
+}
+
+static void listed_directories_are_taken_whole_or_fail(void **state)
+{
+	struct arena *a = arena_of(state);
+
+	make_listed(a);
+	check_listed(a, true, NULL, NAMES("a", "a/file", "empty/"),
+		"D a\nD a/b\nD empty\nF a/b/file\nF a/file\n");
+	check_listed(a, false, NULL, NAMES("a", "a/file", "empty", "."),
+		"! \n! a\n! empty\nD a\nF a/file\n");
+	check_listed(a, true, NULL, NAMES("file", "./"),
+		"D a\nD a/b\nD empty\nF a.txt\nF a/b/file\nF a/file\nF file\nL link\nS fifo\n");
+}
+
+static void what_is_listed_and_cannot_be_found_fails_by_itself(void **state)
+{
+	struct arena *a = arena_of(state);
+	char longest[300] = "a/";
+	struct walk_list *list;
+	struct hike hike;
+
+	make_listed(a);
+	check_listed(a, false, NULL,
+		NAMES("file/x", "no/x", "no/y", "no", "a/no", "file", "link/file"),
+		"! a/no\n! file/x\n! link/file\n! no\n! no/x\n! no/y\nD a\nF file\n");
+	assert_int_equal(mkdirat(a->root, ROOT_RESERVED, 0700), 0);
+	text_file(a->root, ROOT_RESERVED "/partial", "x");
+	check_listed(a, true, NULL, NAMES(ROOT_RESERVED, ROOT_RESERVED "/partial"),
+		"! " ROOT_RESERVED "\n! " ROOT_RESERVED "/partial\n");
+
+	memset(longest + 2, 'n', sizeof(longest) - 3);
+	list = list_of(false, NAMES(longest, "a/file"));
+	hike_begin_listed(&hike, a, NULL, list);
+	hike_to(&hike, WALK_FILE, "file");
+	assert_true(hike_next(&hike));
+	assert_int_equal(hike.entry.kind, WALK_FAILED);
+	assert_int_equal(hike.entry.error.outcome, ZH_LIMIT);
+	hike_end(&hike);
+	walk_list_free(list);
+}
+
+static void rules_hold_for_what_is_listed(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct walk_rules *rules = rules_of((const char *const[]){ "b/", "a.*", NULL }, true);
+
+	make_listed(a);
+	check_listed(a, false, rules, NAMES("a/b/file", "a/b/no", "a/file", "a.txt", "a.no"),
+		"D a\nF a/file\n");
+	walk_rules_free(rules);
+}
+
+static void a_listed_directory_that_is_skipped_is_left_at_once(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct walk_list *list = list_of(false, NAMES("a/b/file", "a/file", "file"));
+	struct hike hike;
+
+	make_listed(a);
+	hike_begin_listed(&hike, a, NULL, list);
+	assert_true(hike_next(&hike));
+	assert_int_equal(hike.entry.kind, WALK_DIRECTORY);
+	walk_skip(hike.walk);
+	assert_true(hike_next(&hike));
+	assert_int_equal(hike.entry.kind, WALK_LEAVE);
+	assert_true(hike_next(&hike));
+	assert_string_equal(hike.entry.name, "file");
+	assert_false(hike_next(&hike));
+	hike_end(&hike);
+	walk_list_free(list);
+}
+
+static void names_that_lead_elsewhere_are_not_listed(void **state)
+{
+	static const char *const bad[] = { "", "/", "/a", "..", "../a", "a/..", "a/../b", "./..",
+		"a/./../b", ".././a" };
+	static const char *const good[] = { ".", "./", "a", "...", "..a", "a..", ".a/b..", " " };
+	struct walk_list *list;
+
+	(void)state;
+	assert_int_equal(walk_list_new(false, &list), 0);
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+		if (walk_list_add(list, bad[i]) != -EINVAL)
+			fail_msg("\"%s\"", bad[i]);
+	assert_int_equal(walk_list_count(list), 0);
+	for (size_t i = 0; i < ARRAY_LEN(good); i++)
+		assert_int_equal(walk_list_add(list, good[i]), 0);
+	assert_int_equal(walk_list_count(list), ARRAY_LEN(good));
+	walk_list_free(list);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -731,6 +888,12 @@ int main(void)
 		cmocka_unit_test(many_stars_take_no_longer),
 		ARENA_TEST(what_rules_leave_out_is_not_given),
 		ARENA_TEST(what_is_left_out_cannot_fail),
+		ARENA_TEST(only_what_is_listed_is_given),
+		ARENA_TEST(listed_directories_are_taken_whole_or_fail),
+		ARENA_TEST(what_is_listed_and_cannot_be_found_fails_by_itself),
+		ARENA_TEST(rules_hold_for_what_is_listed),
+		ARENA_TEST(a_listed_directory_that_is_skipped_is_left_at_once),
+		cmocka_unit_test(names_that_lead_elsewhere_are_not_listed),
 	};
 
 	(void)mounts_are_private();

@@ -599,7 +599,7 @@ static const struct head malformed[] = {
 	{ .type = FRAME_SETUP, .length = 81 },
 	{ .type = FRAME_SETUP, .length = 80, .id = 1 },
 	{ .type = FRAME_WANT, .length = 65537 },
-	{ .type = FRAME_WANT, .flags = 4 },
+	{ .type = FRAME_WANT, .flags = 8 },
 	{ .type = FRAME_WANT, .length = UINT32_MAX },
 	{ .type = FRAME_FILE, .length = 0, .id = 1 },
 	{ .type = FRAME_FILE, .length = 33, .id = 1 },
@@ -839,10 +839,10 @@ static void field_by_field_a_setup_has_to_be_right(void **state)
 	static const struct {
 		size_t at;
 		uint8_t value;
-	} rows[] = { { 0, 1 }, { 0, 2 }, { 1, 2 }, { 2, 3 }, { 3, 3 }, { 4, 2 }, { 7, 1 }, { 8, 0 },
-		{ 8, 65 }, { 11, 1 }, { 15, 0x80 }, { 19, 0x80 }, { 23, 0x80 }, { 27, 0x80 },
-		{ 28, 3 }, { 29, 3 }, { 30, 16 }, { 30, 32 }, { 31, 1 }, { 40, 0x1b }, { 55, 'x' },
-		{ 56, 0x80 }, { 79, 'x' } };
+	} rows[] = { { 0, 1 }, { 0, 2 }, { 1, 2 }, { 2, 3 }, { 3, 3 }, { 4, 2 }, { 5, 65 },
+		{ 6, 1 }, { 7, 1 }, { 8, 0 }, { 8, 65 }, { 11, 1 }, { 15, 0x80 }, { 19, 0x80 },
+		{ 23, 0x80 }, { 27, 0x80 }, { 28, 3 }, { 29, 3 }, { 30, 16 }, { 30, 32 }, { 31, 2 },
+		{ 40, 0x1b }, { 55, 'x' }, { 56, 0x80 }, { 79, 'x' } };
 	struct wire_setup setup = { .streams = 1 };
 	uint8_t bytes[WIRE_SETUP_BYTES];
 	struct host host;
@@ -996,6 +996,9 @@ static void a_push_has_one_place_and_no_file_without_it(void **state)
 	assert_true(peer_put_want(&control, 1, "sub", 0));
 	expect(&control, FRAME_PLACE, 1);
 	assert_true(peer_put_want(&control, 2, "sub", WANT_LAST));
+	ends_with(&control, ZH_PROTO);
+	host_setup(&host, HELLO_PUSH, &control);
+	assert_true(peer_put_want(&control, 1, "sub", WANT_LAST | WANT_CONTENTS));
 	ends_with(&control, ZH_PROTO);
 	/* the place was refused, so there is none */
 	host_setup(&host, HELLO_PUSH, &control);
@@ -1466,19 +1469,25 @@ static void a_leaf_that_is_right_at_last_counts(void **state)
 
 enum { TREE_TOLD = TREE_RECURSIVE | TREE_LINKS };
 
-/* Up to OPEN, with what a tree needs. */
+/* Up to OPEN, with wishes. */
+static void open_wishing(const struct host *host, const struct wire_setup *setup)
+{
+	host_connect(host, HELLO_PUSH, &control);
+	assert_true(peer_put_setup(&control, setup));
+	assert_true(peer_put_want(&control, 1, "", WANT_LAST));
+	assert_int_equal(peer_get(&control, PEER_WAIT_MS), 0);
+	assert_int_equal(control.frame.type, FRAME_PLACE);
+	assert_int_equal(host_attach(host, &control, HELLO_PUSH, 0, &data), 0);
+}
+
+/* The same with what a tree needs. */
 static void open_tree(const struct host *host, uint8_t tree)
 {
 	struct wire_setup setup = {
 		.direction = ZH_PUSH, .durability = ZH_DURABLE_NONE, .streams = 4, .tree = tree
 	};
 
-	host_connect(host, HELLO_PUSH, &control);
-	assert_true(peer_put_setup(&control, &setup));
-	assert_true(peer_put_want(&control, 1, "", WANT_LAST));
-	assert_int_equal(peer_get(&control, PEER_WAIT_MS), 0);
-	assert_int_equal(control.frame.type, FRAME_PLACE);
-	assert_int_equal(host_attach(host, &control, HELLO_PUSH, 0, &data), 0);
+	open_wishing(host, &setup);
 }
 
 static void put_dir(uint64_t id, uint64_t parent, const char *name)
@@ -2731,6 +2740,108 @@ static void a_file_may_be_given_up_while_its_end_is_sent(void **state)
 	end_well(&host, 1);
 }
 
+/* ------------------------------ dry runs ----------------------------------------------- */
+
+static const struct wire_setup dry_setup = {
+	.direction = ZH_PUSH, .streams = 1, .tree = TREE_RECURSIVE, .dry_run = 1
+};
+
+static void expect_need(uint64_t id, uint32_t length)
+{
+	expect(&control, FRAME_NEED, id);
+	assert_int_equal(control.frame.flags, 0);
+	assert_int_equal(control.frame.length, length);
+}
+
+static void a_dry_run_tells_what_is_lacking_and_makes_nothing(void **state)
+{
+	struct wire_file file = small_file;
+	struct host host;
+
+	begin(&host, state, 0);
+	assert_int_equal(mkdirat(host.arena->root, "there", 0700), 0);
+	random_file(host.arena->root, "target", 10, 1);
+	random_file(host.arena->root, "file", 10, 1);
+	open_wishing(&host, &dry_setup);
+	put_dir(1, 0, "there");
+	put_dir(2, 0, "absent");
+	put_dir(3, 2, "deeper");
+	put_dir(4, 0, "file");
+	expect(&control, FRAME_ERR, 4);
+	assert_int_equal(control.frame.flags, ERR_DIRECTORY);
+	assert_true(peer_put_file(&control, 1, &file, 0));
+	expect_need(1, 16);
+	file.parent = 3;
+	assert_true(peer_put_file(&control, 2, &file, 0));
+	expect_need(2, 16);
+	put_pack(3, 1, "other", MEMBER_FILE);
+	expect_need(3, 16);
+	file.parent = 0;
+	assert_true(peer_put_file(&control, 4, &file, FILE_NO_CLOBBER));
+	file_fails(&control, 4, ZH_EXISTS);
+	put_leave(3);
+	put_leave(2);
+	put_leave(1);
+	peer_close(&data);
+	assert_true(peer_put_bye(&control));
+	expect(&control, FRAME_BYE, 0);
+	assert_int_equal(get_le32(control.payload + 972), 2); /* directories */
+	assert_true(peer_wait_closed(&control, 2000) >= 0);
+	assert_int_equal(entry_count(host.arena->root, "there"), 0);
+	assert_int_equal(faccessat(host.arena->root, "absent", F_OK, 0), -1);
+	assert_int_equal(faccessat(host.arena->root, ".zerohaul-staging", F_OK, 0), -1);
+	end_well(&host, 3);
+}
+
+static void in_a_dry_run_nothing_is_taken(void **state)
+{
+	struct digest root = content_root(small_file.size, 5);
+	const struct head data_head = { .type = FRAME_DATA, .length = 100000, .id = 1 };
+	struct host host;
+
+	begin(&host, state, 0);
+	for (unsigned i = 0; i < 2; i++) {
+		open_wishing(&host, &dry_setup);
+		assert_true(peer_put_file(&control, 1, &small_file, 0));
+		expect_need(1, 16);
+		if (i == 0)
+			assert_true(peer_put_end(&control, 1, &small_file, &root));
+		else
+			assert_true(peer_put(&data, data_head, NULL, 0));
+		ends_with(&control, ZH_PROTO);
+		peer_close(&data);
+	}
+	end_well(&host, 0);
+}
+
+static void no_more_files_are_open_than_was_asked_for(void **state)
+{
+	struct wire_setup setup = {
+		.direction = ZH_PULL, .streams = 1, .tree = TREE_RECURSIVE, .max_open = 2
+	};
+	struct host host;
+	char name[32];
+
+	begin(&host, state, 0);
+	assert_int_equal(mkdirat(host.arena->root, "tree", 0755), 0);
+	for (unsigned i = 0; i < 5; i++) {
+		(void)snprintf(name, sizeof(name), "tree/%u", i);
+		random_file(host.arena->root, name, 300000, i);
+	}
+	host_connect(&host, HELLO_PULL, &control);
+	assert_true(peer_put_setup(&control, &setup));
+	assert_true(peer_put_want(&control, 1, "tree", WANT_LAST));
+	expect(&control, FRAME_PLACE, 1);
+	expect(&control, FRAME_DIR, 1);
+	expect(&control, FRAME_FILE, 1);
+	for (uint64_t id = 2; id < 5; id++) {
+		expect(&control, FRAME_FILE, id);
+		assert_int_equal(peer_get_news(&control, 300), PEER_SILENT);
+		assert_true(peer_put_err(&control, id - 1, ZH_NOSPACE, "test"));
+	}
+	end_well(&host, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -2809,6 +2920,9 @@ int main(void)
 		ARENA_TEST(what_a_lost_data_connection_carried_is_sent_again),
 		ARENA_TEST(more_than_was_sent_cannot_have_come),
 		ARENA_TEST(a_file_may_be_given_up_while_its_end_is_sent),
+		ARENA_TEST(a_dry_run_tells_what_is_lacking_and_makes_nothing),
+		ARENA_TEST(in_a_dry_run_nothing_is_taken),
+		ARENA_TEST(no_more_files_are_open_than_was_asked_for),
 	};
 
 	return RUN_TESTS("hostile client", tests);

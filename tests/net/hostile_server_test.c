@@ -1145,6 +1145,80 @@ static void attributes_that_were_not_asked_for_are_not_taken(void **state)
 	}
 }
 
+static void a_dry_run_ends_with_what_is_lacking(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim;
+	struct result result;
+
+	client_flags = ZH_DRY_RUN;
+	victim = push(arena);
+	need_all();
+	take(&control, FRAME_BYE);
+	assert_true(peer_put_bye(&control));
+	result = end_within(arena, &victim, SOON_MS);
+	assert_int_equal(result.outcome, ZH_OK);
+	assert_int_equal(result.files_done, 1);
+
+	victim = pull_of_file(arena);
+	peer_close(&data);
+	assert_true(peer_put_bye(&control));
+	take(&control, FRAME_BYE);
+	result = end_within(arena, &victim, SOON_MS);
+	assert_int_equal(result.outcome, ZH_OK);
+	assert_int_equal(entry_count(arena->root, "."), 0);
+	client_flags = 0;
+}
+
+/* It is over with its NEED. */
+static void in_a_dry_run_nothing_follows_need(void **state)
+{
+	const struct zh_extent beyond = { 0, FILE_SIZE + LEAF };
+	struct digest root = content_root(FILE_SIZE, 5);
+	struct arena *arena = arena_of(state);
+
+	client_flags = ZH_DRY_RUN;
+	for (unsigned i = 0; i < 4; i++) {
+		struct victim victim = push(arena);
+		print_message("# row %u\n", i);
+		if (i == 3)
+			put_ranges(&beyond, 1, 1);
+		else
+			need_all();
+		if (i == 0)
+			need_all();
+		else if (i == 1)
+			put_ack(1, &root, ACK_DURABLE);
+		else if (i == 2)
+			assert_true(peer_put(&control,
+				(struct head){ .type = FRAME_NAK, .length = 16, .id = 1 }, &root,
+				16));
+		struct result result = end_within(arena, &victim, SOON_MS);
+		assert_int_equal(result.outcome, ZH_PROTO);
+		assert_int_equal(result.files_done, i < 3); /* what NEED said is counted */
+	}
+	client_flags = 0;
+}
+
+static void a_dry_run_takes_nothing(void **state)
+{
+	struct digest root = content_root(FILE_SIZE, 5);
+	const struct head data_head = { .type = FRAME_DATA, .length = LEAF, .id = 1 };
+	struct arena *arena = arena_of(state);
+
+	client_flags = ZH_DRY_RUN;
+	for (unsigned i = 0; i < 2; i++) {
+		struct victim victim = pull_of_file(arena);
+		if (i == 0)
+			assert_true(peer_put_end(&control, 1, &source_file, &root));
+		else
+			assert_true(peer_put(&data, data_head, NULL, 0));
+		assert_int_equal(end_within(arena, &victim, SOON_MS).outcome, ZH_PROTO);
+		assert_int_equal(entry_count(arena->root, "."), 0);
+	}
+	client_flags = 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -1184,6 +1258,9 @@ int main(void)
 		ARENA_TEST(a_second_proof_is_not_given),
 		ARENA_TEST(attributes_that_were_not_asked_for_are_not_taken),
 		ARENA_TEST(an_end_does_not_overtake_the_attributes),
+		ARENA_TEST(a_dry_run_ends_with_what_is_lacking),
+		ARENA_TEST(in_a_dry_run_nothing_follows_need),
+		ARENA_TEST(a_dry_run_takes_nothing),
 		ARENA_TEST(silence_ends_at_its_deadline),
 	};
 

@@ -334,7 +334,7 @@ static const struct head_row {
 	char offset; /* '0' zero, 'l' leaf-aligned, '*' any */
 } head_rows[] = {
 	{ 1, "SETUP", 80, 80, 1, 0, '0', '0' },
-	{ 2, "WANT", 0, 65536, 1, 3, '*', '0' },
+	{ 2, "WANT", 0, 65536, 1, 7, '*', '0' },
 	{ 3, "PLACE", 16, 16, 1, 0, '*', '0' },
 	{ 4, "DIR", 34, 288, 1, 0, '1', '0' },
 	{ 5, "FILE", 34, 288, 1, 3, '1', '0' },
@@ -526,6 +526,8 @@ static struct wire_setup some_setup(void)
 	setup.cache = ZH_CACHE_DROP;
 	setup.existing = WIRE_EXISTING_TRUST;
 	setup.tree = TREE_RECURSIVE | TREE_OWNER;
+	setup.dry_run = 1;
+	setup.max_open = 7;
 	setup.pacing_bytes_per_s = 0x1011121314151617;
 	TEXT_SET(setup.congestion, "cubic");
 	TEXT_SET(setup.strategy, "sendfile");
@@ -534,9 +536,9 @@ static struct wire_setup some_setup(void)
 
 static void setup_has_the_documented_bytes(void **state)
 {
-	static const uint8_t golden[80] = { 1, 1, 1, 2, 1, 0, 0, 0, 3, 0, 0, 0, 0x03, 0x02, 0x01,
+	static const uint8_t golden[80] = { 1, 1, 1, 2, 1, 7, 0, 0, 3, 0, 0, 0, 0x03, 0x02, 0x01,
 		0x00, 0x07, 0x06, 0x05, 0x04, 0x0b, 0x0a, 0x09, 0x08, 0x0f, 0x0e, 0x0d, 0x0c, 2, 1,
-		5, 0, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0x10, 'c', 'u', 'b', 'i', 'c', 0, 0,
+		5, 1, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0x10, 'c', 'u', 'b', 'i', 'c', 0, 0,
 		0, 0, 0, 0, 0, 0, 0, 0, 0, 's', 'e', 'n', 'd', 'f', 'i', 'l', 'e' };
 	struct wire_setup setup = some_setup(), back;
 	uint8_t bytes[WIRE_SETUP_BYTES];
@@ -560,12 +562,15 @@ static bool setup_byte_allowed(const uint8_t golden[80], size_t at, unsigned val
 	case 0:
 	case 1:
 	case 4:
+	case 31:
 		return value <= 1;
 	case 2:
 	case 3:
 	case 28:
 	case 29:
 		return value <= 2;
+	case 5:
+		return value <= 64;
 	case 30:
 		return value <= 31 && (value & 24) != 16; /* PRIVILEGED is of XATTRS */
 	case 8:
@@ -652,6 +657,12 @@ static void setup_that_peers_would_refuse_is_not_built(void **state)
 	setup.tree = TREE_RECURSIVE | TREE_PRIVILEGED;
 	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
 	setup.tree = TREE_ALL;
+	setup.dry_run = 2;
+	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
+	setup.dry_run = 0;
+	setup.max_open = LIMIT_OPEN_FILES + 1;
+	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
+	setup.max_open = LIMIT_OPEN_FILES;
 	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), 80);
 }
 
@@ -742,6 +753,9 @@ static void paths_have_the_documented_bytes(void **state)
 	assert_memory_equal(bytes, "\x03srv\x02in\x01x", 9);
 	assert_int_equal(wire_build_path("//srv///in/", bytes, sizeof(bytes)), 7);
 	assert_memory_equal(bytes, "\x03srv\x02in", 7);
+	assert_int_equal(wire_build_path("./srv/././in/.", bytes, sizeof(bytes)), 7);
+	assert_memory_equal(bytes, "\x03srv\x02in", 7);
+	assert_int_equal(wire_build_path(".", bytes, sizeof(bytes)), 0);
 	assert_int_equal(wire_build_path("", bytes, sizeof(bytes)), 0);
 	assert_int_equal(wire_build_path("/", bytes, sizeof(bytes)), 0);
 	assert_int_equal(wire_build_path("", bytes, 0), 0);
@@ -749,7 +763,7 @@ static void paths_have_the_documented_bytes(void **state)
 
 static void paths_that_could_climb_are_refused_on_both_sides(void **state)
 {
-	static const char *const texts[] = { "..", "a/..", "../a", "a/../b", ".", "./a", "a/." };
+	static const char *const texts[] = { "..", "a/..", "../a", "a/../b", "./..", "a/./.." };
 	static const struct {
 		const char *bytes;
 		size_t length;
@@ -1768,6 +1782,10 @@ static void fill_report(struct zh_side_report *report, uint64_t seed)
 	report->disk_ns = ++seed;
 	report->cached_before_bytes = ++seed;
 	report->cached_after_bytes = ++seed;
+	report->hard_links = (uint32_t)++seed;
+	report->links_skipped = (uint32_t)++seed;
+	report->special_skipped = (uint32_t)++seed;
+	report->directories_made = (uint32_t)++seed;
 	stats->size = sizeof(*stats);
 	stats->side = ZH_RECEIVE;
 	TEXT_SET(stats->strategy, "uring-direct-recv");
@@ -1858,7 +1876,11 @@ static void bye_has_its_fields_where_the_manual_says(void **state)
 	assert_string_equal((char *)bytes + 928, "bbr");
 	assert_int_equal(get_le64(bytes + 944), report.cached_before_bytes);
 	assert_int_equal(get_le64(bytes + 952), report.cached_after_bytes);
-	for (size_t at = 960; at < 1024; at++)
+	assert_int_equal(get_le32(bytes + 960), report.hard_links);
+	assert_int_equal(get_le32(bytes + 964), report.links_skipped);
+	assert_int_equal(get_le32(bytes + 968), report.special_skipped);
+	assert_int_equal(get_le32(bytes + 972), report.directories_made);
+	for (size_t at = 976; at < 1024; at++)
 		assert_int_equal(bytes[at], 0);
 }
 
@@ -1867,7 +1889,7 @@ static void bye_with_bad_flags_texts_or_tail_is_refused(void **state)
 	static const struct {
 		size_t at;
 		uint8_t value;
-	} rows[] = { { 0, 2 }, { 3, 1 }, { 4, 2 }, { 840, 2 }, { 960, 1 }, { 1023, 1 },
+	} rows[] = { { 0, 2 }, { 3, 1 }, { 4, 2 }, { 840, 2 }, { 976, 1 }, { 1023, 1 },
 		{ 56, 0x1b }, { 56, 0 }, { 79, 'x' }, { 200, 0x80 }, { 200, 0 }, { 327, 'x' },
 		{ 928, '\n' }, { 943, 'x' } };
 	struct zh_side_report report, back;

@@ -200,11 +200,13 @@ json_t *json_of_report(const struct zh_report *report)
 	set_u64(out, "files_done", report->files_done);
 	set_u64(out, "files_skipped", report->files_skipped);
 	set_u64(out, "directories", report->directories);
-	set_u64(out, "hard_links", report->hard_links);
-	set_u64(out, "links_skipped", report->links_skipped);
-	set_u64(out, "special_skipped", report->special_skipped);
+	set_u64(out, "directories_made", report->receiver.directories_made);
+	set_u64(out, "hard_links", report->sender.hard_links);
+	set_u64(out, "links_skipped", report->sender.links_skipped);
+	set_u64(out, "special_skipped", report->sender.special_skipped);
 	set_u64(out, "files_failed", report->files_failed);
 	set_u64(out, "bytes", report->bytes);
+	set_u64(out, "bytes_skipped", report->bytes_skipped);
 	set_u64(out, "elapsed_ns", report->elapsed_ns);
 	set(out, "gb_per_s",
 		report->elapsed_ns ? json_real((double)report->bytes / 1e9 / seconds)

@@ -73,13 +73,19 @@ static void add_count(struct paragraph *out, uint32_t count, const char *one, co
 		add(out, "%" PRIu32 " %s. ", count, count == 1 ? one : many);
 }
 
+static void add_left_out(struct paragraph *out, const struct zh_side_report *sender)
+{
+	add_count(out, sender->links_skipped, "symbolic link left out", "symbolic links left out");
+	add_count(out, sender->special_skipped, "special file left out", "special files left out");
+}
+
 static void add_tree(struct paragraph *out, const struct zh_report *report)
 {
 	add_count(out, report->directories, "directory", "directories");
 	add_count(out, report->files_skipped, "file was there already", "files were there already");
-	add_count(out, report->links_skipped, "symbolic link left out", "symbolic links left out");
-	add_count(out, report->special_skipped, "special file left out", "special files left out");
-	add_count(out, report->hard_links, "file has other names, too, and was sent by itself",
+	add_left_out(out, &report->sender);
+	add_count(out, report->sender.hard_links,
+		"file has other names, too, and was sent by itself",
 		"files have other names, too, and were sent by themselves");
 }
 
@@ -112,6 +118,27 @@ void report_print(const struct zh_report *report)
 	add(&out, ". %s", durability_text(report));
 	if (report->limited_by[0] && strcmp(report->limited_by, "nothing") != 0)
 		add(&out, " Limited by the %s: %s.", report->limited_by, report->limit_evidence);
+	wrap_print(out.text, 0, 0);
+}
+
+void report_print_dry(const struct zh_report *report)
+{
+	struct paragraph out = { .used = 0 };
+
+	add(&out,
+		"Nothing was changed. %" PRIu32 " file%s, %s (%" PRIu64
+		" bytes), would be sent; %" PRIu32 " file%s, %s (%" PRIu64
+		" bytes), %s there already. ",
+		report->files_done, report->files_done == 1 ? "" : "s",
+		size_text(report->bytes).text, report->bytes, report->files_skipped,
+		report->files_skipped == 1 ? "" : "s", size_text(report->bytes_skipped).text,
+		report->bytes_skipped, report->files_skipped == 1 ? "is" : "are");
+	if (report->directories)
+		add(&out, "Of %" PRIu32 " director%s %" PRIu32 " would be made. ",
+			report->directories, report->directories == 1 ? "y" : "ies",
+			report->receiver.directories_made);
+	add_left_out(&out, &report->sender);
+	add_count(&out, report->files_failed, "would fail", "would fail");
 	wrap_print(out.text, 0, 0);
 }
 

@@ -6,6 +6,8 @@
 #include <zerohaul.h>
 
 void report_print(const struct zh_report *report);
+/* The same of a dry run. */
+void report_print_dry(const struct zh_report *report);
 
 /*
  * One line for the error of the session and one for each file that did not arrive; nothing for
