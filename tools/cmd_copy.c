@@ -22,6 +22,7 @@
 #include "cli/names.h"
 #include "cli/progress.h"
 #include "cli/report.h"
+#include "cli/rows.h"
 #include "cli/say.h"
 #include "cli/stop.h"
 #include "cli/url.h"
@@ -50,18 +51,8 @@ struct copy {
 };
 
 static const struct arg_option rows[] = {
-	{ .name = "key",
-		.letter = 'k',
-		.kind = ARG_FILE,
-		.argument = "FILE",
-		.help = "The key shared with the server, a file that only its owner can read. The "
-			"environment variable ZEROHAUL_KEY_FILE may name it instead.",
-		ARG_AT(struct copy, options.key_file) },
-	{ .name = "insecure",
-		.kind = ARG_BITS,
-		.help = "Use no key; only for a server on this host.",
-		ARG_AT(struct copy, options.flags),
-		.value = ZH_INSECURE },
+	ROW_KEY(struct copy),
+	ROW_INSECURE(struct copy),
 	{ .name = "strategy",
 		.letter = 's',
 		.kind = ARG_SEND,
@@ -213,34 +204,14 @@ static const struct arg_option rows[] = {
 		.help = "When small segments are sent: as is best for the strategy, at once (TCP_NODELAY), "
 			"or not while a range of a file moves (TCP_CORK).",
 		ARG_AT(struct copy, options.sock.nagle) },
-	{ .name = "sndbuf",
-		.kind = ARG_SIZE,
-		.argument = "SIZE",
-		.help = "Size of send buffers (SO_SNDBUF). Turns the kernel's autotuning of them "
-			"off.",
-		ARG_AT(struct copy, options.sock.sndbuf_bytes),
-		.minimum = 1,
-		.maximum = INT32_MAX },
-	{ .name = "rcvbuf",
-		.kind = ARG_SIZE,
-		.argument = "SIZE",
-		.help = "Size of receive buffers (SO_RCVBUF). Turns the kernel's autotuning of them "
-			"off.",
-		ARG_AT(struct copy, options.sock.rcvbuf_bytes),
-		.minimum = 1,
-		.maximum = INT32_MAX },
+	ROW_SNDBUF(struct copy),
+	ROW_RCVBUF(struct copy),
 	{ .name = "congestion",
 		.kind = ARG_BUFFER,
 		.argument = "NAME",
 		.help = "Congestion control (TCP_CONGESTION), for example cubic or bbr.",
 		ARG_AT(struct copy, options.sock.congestion) },
-	{ .name = "notsent-lowat",
-		.kind = ARG_SIZE,
-		.argument = "SIZE",
-		.help = "Unsent bytes below which a socket takes more (TCP_NOTSENT_LOWAT).",
-		ARG_AT(struct copy, options.sock.notsent_lowat_bytes),
-		.minimum = 1,
-		.maximum = INT32_MAX },
+	ROW_NOTSENT_LOWAT(struct copy),
 	{ .name = "pacing",
 		.kind = ARG_SIZE,
 		.argument = "RATE",
@@ -269,13 +240,7 @@ static const struct arg_option rows[] = {
 		ARG_AT(struct copy, retries),
 		.minimum = 1,
 		.maximum = 1000000 },
-	{ .name = "connect-timeout",
-		.kind = ARG_SECONDS,
-		.argument = "SECONDS",
-		.help = "Give up a connection attempt after this long; 10 by default.",
-		ARG_AT(struct copy, options.connect_ms),
-		.minimum = 1,
-		.maximum = 86400000 },
+	ROW_CONNECT_TIMEOUT(struct copy),
 	{ .name = "json",
 		.letter = 'j',
 		.kind = ARG_BITS,
@@ -288,12 +253,7 @@ static const struct arg_option rows[] = {
 		.help = "Print no summary, and no progress unless --progress=always asks for it.",
 		ARG_AT(struct copy, quiet),
 		.value = 1 },
-	{ .name = "progress",
-		.kind = ARG_CHOICE,
-		.argument = "auto|always|never",
-		.help = "Show progress on stderr: on a terminal (auto, the default), always, or "
-			"never. Without a terminal it is one plain line per second.",
-		ARG_AT(struct copy, progress) },
+	ROW_PROGRESS(struct copy),
 	{ .name = "help", .letter = 'h', .kind = ARG_HELP, .help = "Print this help and exit." },
 };
 

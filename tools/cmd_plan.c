@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <zerohaul.h>
@@ -16,6 +15,7 @@
 #include "command.h"
 #include "cli/connect.h"
 #include "cli/json.h"
+#include "cli/regular.h"
 #include "cli/say.h"
 #include "cli/url.h"
 
@@ -73,46 +73,6 @@ static const struct arg_option rows[] = {
 	{ .name = "help", .letter = 'h', .kind = ARG_HELP, .help = "Print this help and exit." },
 };
 
-static int refuse(const char *file, int outcome, const char *text)
-{
-	return say_error(
-		outcome, "'%s': %s [%s]", shown(file).text, text, zh_outcome_name(outcome));
-}
-
-static int open_file(const struct plan *plan, int *ret_fd, uint64_t *ret_bytes)
-{
-	struct stat stat;
-	const int access = plan->receive ? O_RDWR : O_RDONLY;
-	int fd = open(plan->file, access | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-
-	if (fd < 0) {
-		switch (errno) {
-		case ENOENT:
-		case ENOTDIR:
-			return refuse(plan->file, ZH_SRC_GONE, strerror(errno));
-		case ELOOP:
-			return refuse(plan->file, ZH_USAGE, "is a symbolic link");
-		case EISDIR:
-			return refuse(plan->file, ZH_USAGE, "is a directory");
-		case ENXIO:
-			return refuse(plan->file, ZH_USAGE, "is not a regular file");
-		default:
-			return refuse(plan->file, ZH_SRC_IO, strerror(errno));
-		}
-	}
-	const char *wrong = fstat(fd, &stat) < 0     ? strerror(errno)
-			    : S_ISDIR(stat.st_mode)  ? "is a directory"
-			    : !S_ISREG(stat.st_mode) ? "is not a regular file"
-						     : NULL;
-	if (wrong) {
-		close(fd);
-		return refuse(plan->file, ZH_USAGE, wrong);
-	}
-	*ret_fd = fd;
-	*ret_bytes = (uint64_t)stat.st_size;
-	return ZH_OK;
-}
-
 static void print_plan(const struct zh_plan *plan)
 {
 	printf("Facts\n");
@@ -151,7 +111,8 @@ static int answer(const struct plan *given, int sock_fd)
 	const enum zh_side side = given->receive ? ZH_RECEIVE : ZH_SEND;
 	struct zh_extent extent = { .offset = 0 };
 	int file_fd = -1;
-	int outcome = open_file(given, &file_fd, &extent.length);
+	int outcome = regular_open(
+		given->file, given->receive ? O_RDWR : O_RDONLY, &file_fd, &extent.length);
 
 	if (outcome != ZH_OK)
 		return outcome;
@@ -161,7 +122,7 @@ static int answer(const struct plan *given, int sock_fd)
 		return say_error(ZH_USAGE, "--strategy: '%s' is not admitted for this file [%s]",
 			given->options.strategy, zh_outcome_name(ZH_USAGE));
 	if (r < 0)
-		return refuse(given->file, ZH_INTERNAL, strerror(-r));
+		return say_file(ZH_INTERNAL, given->file, strerror(-r));
 	if (!given->json)
 		print_plan(&plan);
 	else if (json_print(json_of_answer(given, extent.length, &plan)) < 0)

@@ -23,7 +23,7 @@ static const struct arg_option rows[] = {
 		.letter = 'd',
 		.kind = ARG_DIRECTORY,
 		.argument = "DIR",
-		.help = "The directory that everything happens under. Required.",
+		.help = "The directory that everything happens under. Required but for --bench.",
 		ARG_AT(struct serve, options.root) },
 	{ .name = "key",
 		.letter = 'k',
@@ -61,6 +61,12 @@ static const struct arg_option rows[] = {
 			"trusts every client like root.",
 		ARG_AT(struct serve, options.flags),
 		.value = ZH_PRIVILEGED_XATTRS },
+	{ .name = "bench",
+		.kind = ARG_BITS,
+		.help = "For zerohaul bench: need no --root, discard what is pushed, and refuse all "
+			"else.",
+		ARG_AT(struct serve, options.flags),
+		.value = ZH_SERVE_BENCH },
 	{ .name = "limits",
 		.kind = ARG_BITS,
 		.help = "Print the limits that a server keeps and exit.",
@@ -117,10 +123,14 @@ static int serve_run(const struct command *command, int argc, char **argv)
 		return say_usage(command->name, "takes no operand, got '%s'", shown(argv[0]).text);
 	if (given.limits)
 		return print_limits();
-	if (!given.options.root)
+	const uint32_t flags = given.options.flags;
+	if (flags & ZH_SERVE_BENCH && (given.options.root || flags & ZH_SERVE_READ_ONLY))
+		return say_usage(command->name,
+			"--bench stores nothing: neither --root nor --read-only goes with it");
+	if (!given.options.root && !(flags & ZH_SERVE_BENCH))
 		return say_usage(command->name, "--root=DIR is needed");
 
-	const bool insecure = given.options.flags & ZH_INSECURE;
+	const bool insecure = flags & ZH_INSECURE;
 	const char *wrong = key_settle(&given.options.key_file, insecure);
 	if (wrong)
 		return say_usage(command->name, "%s", wrong);
@@ -133,7 +143,9 @@ static int serve_run(const struct command *command, int argc, char **argv)
 const struct command cmd_serve = {
 	.name = "serve",
 	.summary = "let clients push into and pull from a directory",
-	.synopsis = "--root=DIR (--key=FILE | --insecure) [OPTION...]\n--limits",
+	.synopsis = "--root=DIR (--key=FILE | --insecure) [OPTION...]\n"
+		    "--bench (--key=FILE | --insecure) [OPTION...]\n"
+		    "--limits",
 	.about = "Serves one directory until SIGINT or SIGTERM. The first line on stdout is "
 		 "\"listening ADDR:PORT\"; events are logged to stderr, one line each. The bytes "
 		 "of files are not encrypted on the way.",

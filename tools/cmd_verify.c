@@ -10,6 +10,7 @@
 #include "command.h"
 #include "cli/json.h"
 #include "cli/progress.h"
+#include "cli/rows.h"
 #include "cli/say.h"
 #include "cli/size.h"
 #include "cli/stop.h"
@@ -58,12 +59,7 @@ static const struct arg_option rows[] = {
 		.help = "Print no summary, and no progress unless --progress=always asks for it.",
 		ARG_AT(struct verify, quiet),
 		.value = 1 },
-	{ .name = "progress",
-		.kind = ARG_CHOICE,
-		.argument = "auto|always|never",
-		.help = "Show progress on stderr: on a terminal (auto, the default), always, or "
-			"never. Without a terminal it is one plain line per second.",
-		ARG_AT(struct verify, progress) },
+	ROW_PROGRESS(struct verify),
 	{ .name = "help", .letter = 'h', .kind = ARG_HELP, .help = "Print this help and exit." },
 };
 

@@ -25,6 +25,7 @@ struct command {
 /* The program itself, for the options that stand before a command; its run is NULL. */
 extern const struct command program;
 
+extern const struct command cmd_bench;
 extern const struct command cmd_copy;
 extern const struct command cmd_serve;
 extern const struct command cmd_plan;

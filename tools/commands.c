@@ -73,6 +73,7 @@ const struct command *const commands[] = {
 	&cmd_verify,
 	&cmd_plan,
 	&cmd_probe,
+	&cmd_bench,
 	&cmd_keygen,
 	&cmd_help,
 	NULL,

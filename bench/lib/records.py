@@ -21,7 +21,7 @@ FACTORS = ("strategy", "receive", "buffer", "nagle", "mss", "file_bytes", "files
 METRICS = ("throughput_Bps", "tx_cpu_s_per_GB", "rx_cpu_s_per_GB", "cpu_s_per_GB", "syscalls_per_GB",
            "segments_per_GB", "latency_p50_us", "latency_p99_us", "zc_copied_pct")
 MORE_IS_BETTER = {"throughput_Bps"}
-HARNESSES = ("native", "hyperfine")     # what Google Benchmark made has no rounds
+HARNESSES = ("native", "hyperfine")     # gbench has no rounds, zerohaul neither anchor nor canaries
 SAME_THING = {"copy-dup": "copy"}       # A/A: the same code under two names
 
 
@@ -48,6 +48,9 @@ def read_json(directory, name):
     try:
         with open(path, encoding="utf-8") as file:
             return json.load(file)
+    except NotADirectoryError:
+        raise RunError(f"{directory} is a file, not the directory of a run; records of zerohaul bench are no run, "
+                       "for nothing says what they were to show") from None
     except FileNotFoundError:
         raise RunError(f"there is no {path}") from None
     except ValueError as error:
@@ -132,8 +135,10 @@ def read_run(directory):
     strangers = {trial["run"] for trial in trials} - {plan["run"]}
     if strangers:
         raise RunError(f"{directory}: trials of another run, {', '.join(sorted(strangers))}")
-    rows = pandas.DataFrame([row_of(trial) for trial in trials if trial["harness"] in HARNESSES]).astype(
-        {name: object for name in FACTORS})
+    known = [row_of(trial) for trial in trials if trial["harness"] in HARNESSES]
+    if not known:
+        raise RunError(f"{directory} has no trials of bench/run or bench/peers")
+    rows = pandas.DataFrame(known).astype({name: object for name in FACTORS})
     for name in METRICS:
         rows[name] = pandas.to_numeric(rows[name])
     return Run(directory, plan, machine, rows, pandas.DataFrame(read_lines(directory, "canaries.jsonl")),

@@ -185,7 +185,8 @@ enum {
 	 * zh_stats.calibration.
 	 */
 	ZH_CALIBRATE = 1u << 1,
-	ZH_NO_CORK = 1u << 2, /* with ZH_NAGLE_DEFAULT: as the socket is, never corked */
+	/* With ZH_NAGLE_DEFAULT: as the socket is, never corked. Of a transfer: where it sends. */
+	ZH_NO_CORK = 1u << 2,
 };
 
 struct zh_options {
@@ -354,12 +355,12 @@ struct zh_listed {
 
 struct zh_transfer_options {
 	uint32_t size;
-	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_INSECURE, ZH_NO_CLOBBER, ZH_RECURSIVE, ... */
+	uint32_t flags;       /* ZH_NO_FALLBACK, ZH_NO_CORK, ZH_INSECURE, ZH_NO_CLOBBER, ... */
 	uint32_t direction;   /* enum zh_direction */
 	uint32_t verify;      /* enum zh_verify */
 	uint32_t durability;  /* enum zh_durability */
 	uint32_t cache;       /* enum zh_cache */
-	uint32_t chunk_bytes; /* 0: the plan chooses */
+	uint32_t chunk_bytes; /* 0: the plan chooses; "discard" always does */
 	uint32_t connect_ms;  /* 0: 10 s */
 	uint16_t port;
 	uint16_t streams;        /* data connections; 0: the plan chooses */
@@ -438,6 +439,13 @@ struct zh_report {
 	uint32_t directories;
 	char limited_by[32]; /* "source disk", "sender CPU", "send buffer", "network", ... */
 	char limit_evidence[160];
+	/*
+	 * Of elapsed_ns: from when a data connection of this side took up the first piece of a
+	 * file, to send it or when its head had come, to the last acknowledgement. So connecting,
+	 * the proofs of the key and announcing are not in it, what ends a file is.
+	 * 0: nothing was moved.
+	 */
+	uint64_t moving_ns;
 };
 
 /* One file that did not arrive. */
@@ -493,12 +501,17 @@ ZH_API void zh_transfer_free(struct zh_transfer *transfer);
 enum {
 	ZH_SERVE_ONCE = 1u << 16, /* end after the first session */
 	ZH_SERVE_READ_ONLY = 1u << 17,
+	/*
+	 * Has no root and stores nothing: a push that is received by "discard" is served, and
+	 * nothing else. Whatever place such a push names is taken for a directory.
+	 */
+	ZH_SERVE_BENCH = 1u << 18,
 };
 
 struct zh_server_options {
 	uint32_t size;
-	uint32_t flags;   /* ZH_INSECURE, ZH_PRIVILEGED_XATTRS, ZH_SERVE_ONCE, ZH_SERVE_READ_ONLY */
-	const char *root; /* directory that everything happens under */
+	uint32_t flags;       /* ZH_INSECURE, ZH_PRIVILEGED_XATTRS, ZH_SERVE_* */
+	const char *root;     /* directory that everything happens under; NULL: ZH_SERVE_BENCH */
 	const char *key_file; /* NULL only with ZH_INSECURE */
 	const char
 		*listen; /* "ADDR:PORT", "[ADDR6]:PORT", ":PORT" or "ADDR"; port 0: any free one */

@@ -365,6 +365,7 @@ static int one_frame(struct stream_work *work, const struct frame *data)
 	int file_error, broke, r;
 	bool store;
 
+	session_note_data(session);
 	if (work->file_id != data->id) {
 		r = settle(work); /* leaves of the file before must not wait for this one */
 		if (r < 0)

@@ -155,11 +155,6 @@ static int proto(struct session *session, const char *what)
 	return session_failf(session, ZH_PROTO, 0, "control connection", "%s", what);
 }
 
-static bool discards(const struct session *session)
-{
-	return strcmp(session->strategy, "discard") == 0;
-}
-
 /* What this side has asked for comes once, and nothing else does. */
 static bool may_be_here(struct receiver *receiver, const char *name)
 {
@@ -556,7 +551,7 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 	arrival->mtime_s = file.mtime_s;
 	arrival->mtime_ns = file.mtime_ns;
 	arrival->no_clobber = session->no_clobber || frame->flags & FILE_NO_CLOBBER;
-	arrival->discard = discards(session);
+	arrival->discard = session_discards(session);
 	atomic_fetch_add(&session->bytes_known, file.size);
 	r = arrival->discard ? 0 : hold_parent(receiver, file.parent, &arrival->parent_fd, &error);
 	arrival->holes.sparse = frame->flags & FILE_SPARSE;
@@ -771,7 +766,7 @@ static int frame_pack(struct receiver *receiver, const struct frame *frame)
 		return proto(session, "PACK with an id out of order or beyond the credit");
 	atomic_fetch_add(&session->files_known, (uint32_t)count);
 	arrival->no_clobber = session->no_clobber || frame->flags & PACK_NO_CLOBBER;
-	arrival->discard = discards(session);
+	arrival->discard = session_discards(session);
 	arrival->have = calloc(1, 1); /* all of it is one leaf */
 	arrival->pack = pack_new(table, frame->length, count, session->manifest != NULL);
 	if (!arrival->pack || !arrival->have)
@@ -871,7 +866,7 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 		(void)err_set(&error, ZH_UNSAFE_NAME, 0, "announce", "a name that cannot be");
 	else
 		r = check_name(receiver, dir.parent, dir.name, sizeof(dir.name), &error);
-	if (r == 0 && discards(session))
+	if (r == 0 && session_discards(session))
 		return 0;
 	if (r == 0 && is_in_failed(receiver, dir.parent))
 		return 0;
@@ -925,7 +920,7 @@ static int queue_attr(struct receiver *receiver, uint64_t id, const struct wire_
 
 	if (id > receiver->last_dir)
 		return proto(session, "ATTR of a directory that was not announced");
-	if (discards(session) || session->setup.dry_run)
+	if (session_discards(session) || session->setup.dry_run)
 		return 0;
 	leave = calloc(1, sizeof(*leave));
 	if (!leave)
@@ -1002,7 +997,7 @@ static int frame_leave(struct receiver *receiver, const struct frame *frame)
 		free(leave);
 		return proto(session, "LEAVE of a directory that was not announced");
 	}
-	if (discards(session)) {
+	if (session_discards(session)) {
 		free(leave);
 		return 0;
 	}

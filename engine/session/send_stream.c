@@ -453,6 +453,7 @@ static int do_piece(
 	int r;
 
 	err_init(&source_error);
+	session_note_data(work->sender->session);
 	r = departure->pack ? send_pack(work, departure, piece, &digests)
 			    : send_piece(work, departure, piece, &digests, &source_error);
 	return r < 0 ? abandon_piece(work, departure, r)

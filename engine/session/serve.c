@@ -20,6 +20,7 @@ struct served {
 	struct sender *sender;
 	struct receiver *receiver;
 	int place;       /* directory that files go to; owned unless it is the root */
+	bool placed;     /* a push has one */
 	uint32_t wanted; /* sources of a pull so far */
 	uint32_t rules;
 };
@@ -147,6 +148,15 @@ static int send_place(struct session *session, uint64_t id, enum root_kind kind,
 	return session_send(session, &frame, bytes);
 }
 
+static int use_place(struct served *served, int directory, struct zh_error *err)
+{
+	int r = receiver_place(served->receiver, directory, NULL);
+
+	served->place = directory;
+	served->placed = true;
+	return r < 0 ? err_set(err, ZH_DST_IO, r, "destination", "cannot be examined") : 0;
+}
+
 /* Push: where files shall go. The directory is kept. */
 static int place_destination(struct served *served, const struct wire_path *path,
 	bool must_be_directory, struct zh_error *err, enum root_kind *ret_kind)
@@ -154,13 +164,15 @@ static int place_destination(struct served *served, const struct wire_path *path
 	int root = served->serve->root;
 	char name[LIMIT_NAME_BYTES + 1];
 	uint64_t size;
-	int directory;
-	int r = walk_to_parent(root, path, &directory, name);
+	int directory, r;
 
+	*ret_kind = ROOT_DIRECTORY;
+	if (served->serve->bench)
+		return use_place(served, root, err); /* there is none */
+	r = walk_to_parent(root, path, &directory, name);
 	if (r < 0)
 		return err_set(err, err_of_destination(r), r, "destination",
 			"a directory on the way to the destination");
-	*ret_kind = ROOT_DIRECTORY;
 	if (path->count > 0) {
 		r = root_look(directory, name, ret_kind, &size);
 		if (r == 0 && *ret_kind == ROOT_DIRECTORY) {
@@ -179,9 +191,7 @@ static int place_destination(struct served *served, const struct wire_path *path
 		return err_set(err, err_of_destination(r), r, "destination",
 			"the destination cannot be used");
 	}
-	served->place = directory;
-	r = receiver_place(served->receiver, directory, NULL);
-	return r < 0 ? err_set(err, ZH_DST_IO, r, "destination", "cannot be examined") : 0;
+	return use_place(served, directory, err);
 }
 
 /* The components with "/" between them. */
@@ -259,7 +269,7 @@ static int answer_want(struct served *served, const struct frame *want)
 	err_init(&error);
 	if (wire_parse_path(session->control.payload, want->length, &path) < 0)
 		return session_failf(session, ZH_PROTO, 0, "WANT", "malformed path");
-	if (served->receiver && served->place != served->serve->root)
+	if (served->placed)
 		return session_failf(session, ZH_PROTO, 0, "WANT", "a push has one destination");
 	if (served->receiver && want->flags & WANT_CONTENTS)
 		return session_failf(session, ZH_PROTO, 0, "WANT", "CONTENTS is for a pull");
@@ -375,6 +385,11 @@ static int receive_setup(struct served *served)
 	if (setup.tree & TREE_PRIVILEGED && !served->serve->privileged_xattrs)
 		return session_failf(session, ZH_POLICY, 0, "SETUP",
 			"this server has no part in privileged attributes");
+	if (served->serve->bench &&
+		(!push || setup.dry_run || strcmp(setup.strategy, "discard") != 0))
+		return session_failf(session, ZH_POLICY, 0, "SETUP",
+			"this server is for measuring: it takes what is pushed to be discarded, "
+			"and nothing else");
 	if (setup.strategy[0] && !strategy_find(push ? ZH_RECEIVE : ZH_SEND, setup.strategy))
 		return session_failf(session, ZH_CONFIG, 0, "SETUP",
 			"this server has no strategy '%s'", setup.strategy);

@@ -13,9 +13,10 @@
 #include <stdbool.h>
 
 struct serve {
-	int root; /* borrowed */
+	int root; /* borrowed; -1: bench */
 	bool read_only;
 	bool privileged_xattrs; /* the host's user has said that they may come and go */
+	bool bench;             /* serves pushes that are discarded, and nothing else */
 	int log_fd;
 	enum hello_auth auth;
 	const struct auth_key *key;

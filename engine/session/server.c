@@ -62,11 +62,17 @@ static int server_prepare(
 	struct zh_server *server, const struct zh_server_options *options, struct zh_error *err)
 {
 	bool insecure = options->flags & ZH_INSECURE;
+	bool bench = options->flags & ZH_SERVE_BENCH;
 	int r;
 
-	if (options->size < sizeof(*options) || !options->root || insecure == !!options->key_file)
+	if (options->size < sizeof(*options) || bench == !!options->root ||
+		insecure == !!options->key_file)
 		return err_set(err, ZH_USAGE, 0, "start",
-			"a root, and either a key or the wish to do without one, are needed");
+			"a root or the wish to store nothing, and either a key or the wish to do "
+			"without one, are needed");
+	if (bench && options->flags & ZH_SERVE_READ_ONLY)
+		return err_set(err, ZH_USAGE, 0, "start",
+			"a server for measuring is pushed to, so it cannot be read-only");
 	server->stop_fd = sys_eventfd();
 	if (server->stop_fd < 0)
 		return err_set(err, ZH_INTERNAL, server->stop_fd, "start", "no descriptor");
@@ -75,8 +81,8 @@ static int server_prepare(
 		auth_key_none(&server->key);
 	else if (auth_key_load(options->key_file, &server->key, err) < 0)
 		return -EINVAL;
-	server->root = root_open(options->root, err);
-	if (server->root < 0)
+	server->root = bench ? -1 : root_open(options->root, err);
+	if (!bench && server->root < 0)
 		return server->root;
 	r = sock_listen(
 		options->listen ? options->listen : "127.0.0.1", insecure, &server->listener, err);
@@ -209,6 +215,7 @@ static int session_start(
 		.root = server->root,
 		.read_only = server->flags & ZH_SERVE_READ_ONLY,
 		.privileged_xattrs = server->flags & ZH_PRIVILEGED_XATTRS,
+		.bench = server->flags & ZH_SERVE_BENCH,
 		.log_fd = server->log_fd,
 		.auth = server->auth,
 		.key = &server->key,

@@ -184,6 +184,14 @@ void session_nudge(struct session *session)
 	sys_eventfd_signal(session->nudge_fd);
 }
 
+void session_note_data(struct session *session)
+{
+	uint64_t none = 0;
+
+	if (atomic_load(&session->data_ns) == 0)
+		(void)atomic_compare_exchange_strong(&session->data_ns, &none, clock_now_ns());
+}
+
 void session_count(struct session *session, const struct session_tally *tally)
 {
 	atomic_fetch_add(&session->files_done, tally->files);
@@ -191,6 +199,7 @@ void session_count(struct session *session, const struct session_tally *tally)
 	(void)pthread_mutex_lock(&session->lock);
 	session->done_bytes += tally->bytes;
 	session->skipped_bytes += tally->there_bytes;
+	session->done_ns = clock_now_ns();
 	(void)pthread_mutex_unlock(&session->lock);
 }
 
@@ -338,13 +347,19 @@ void session_keep_plan(struct session *session, const struct zh_plan *plan, uint
 	(void)pthread_mutex_unlock(&session->lock);
 }
 
+bool session_discards(const struct session *session)
+{
+	return session->role == ROLE_RECEIVER && strcmp(session->strategy, "discard") == 0;
+}
+
 int session_plan(struct session *session, int file, uint64_t size, struct zh_plan *ret_plan)
 {
 	struct facts facts = {
 		.side = session->role == ROLE_SENDER ? ZH_SEND : ZH_RECEIVE,
 		.extent = { 0, size },
 		.sock = session->route,
-		.chunk_bytes = session->setup.chunk_bytes,
+		/* what is thrown away is to cost nothing, whatever the sender is asked for */
+		.chunk_bytes = session_discards(session) ? 0 : session->setup.chunk_bytes,
 		.no_fallback = session->setup.no_fallback,
 		.calibrate = session->calibrate,
 		.cache = (enum zh_cache)session->setup.cache,

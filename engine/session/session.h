@@ -102,6 +102,7 @@ struct session {
 	struct zh_sockopts sock;    /* for data connections */
 	char strategy[ZH_NAME_CAP]; /* wish for this side, "": none */
 	bool calibrate;             /* wish for this side */
+	bool never_corks;           /* likewise, unless its Nagle mode says so */
 	bool no_clobber;
 	struct manifest *manifest; /* what arrives is listed there; borrowed, NULL: nowhere */
 	/* Of a dry run at the client: what would be sent. NULL: nobody asks. */
@@ -113,6 +114,7 @@ struct session {
 	uint64_t started_ns;
 
 	_Atomic uint64_t heard_ns; /* when a frame came on control last, 0: none yet */
+	_Atomic uint64_t data_ns;  /* when the first piece was taken up, 0: none yet */
 	_Atomic uint64_t bytes_moved;
 	_Atomic uint64_t bytes_known;
 	_Atomic uint32_t files_known;
@@ -145,6 +147,7 @@ struct session {
 	struct zh_side_report mine;
 	struct zh_side_report theirs;
 	uint64_t done_bytes; /* sizes of the files acknowledged */
+	uint64_t done_ns;    /* when the last one was */
 	uint64_t skipped_bytes;
 	struct zh_failure *failure;
 	size_t failure_count, failure_cap;
@@ -186,6 +189,8 @@ static inline uint32_t session_open_most(const struct session *session)
 
 /* Has the control thread call its role's pump. Any thread. */
 void session_nudge(struct session *session);
+/* A data connection takes up a piece, of a file or a pack. */
+void session_note_data(struct session *session);
 /* Files that came, or would have come, and files that were there already. */
 struct session_tally {
 	uint32_t files;
@@ -213,6 +218,8 @@ void session_list_directory(struct session *session, const char *path, uint32_t 
 /* What of a file was in the page cache of this side before it was moved, and is now. */
 void session_note_cache(struct session *session, uint64_t before_bytes, uint64_t after_bytes);
 void session_keep_plan(struct session *session, const struct zh_plan *plan, uint64_t size);
+/* Whether this side receives and throws away. */
+bool session_discards(const struct session *session);
 /* Plans one file with this session's wishes; file -1: nothing is stored. */
 int session_plan(
 	struct session *session, int file, uint64_t size, struct zh_plan *ret_plan) must_check;

@@ -194,6 +194,7 @@ static void *stream_main(void *argument)
 		stream_begins(stream);
 		channel_open(&channel, side, link->fd, session->abort_fd, (int)LIMIT_STALL_MS);
 		channel.nagle = (enum zh_nagle)session->sock.nagle;
+		channel.never_corks = session->never_corks;
 		r = session->ops->stream(session, stream, link, &channel);
 		stream_account(session, &channel);
 		channel_close(&channel);

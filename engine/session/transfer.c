@@ -457,6 +457,7 @@ static void settle_setup(struct zh_transfer *transfer)
 	session->sock = options->sock;
 	TEXT_SET(session->strategy, mine ? mine : "");
 	session->calibrate = options->flags & ZH_CALIBRATE;
+	session->never_corks = options->flags & ZH_NO_CORK;
 }
 
 static int send_setup(struct session *session)
@@ -705,6 +706,13 @@ static int run_session(struct zh_transfer *transfer)
 
 /* ------------------------------ the result --------------------------------------------- */
 
+static uint64_t moving_ns(const struct session *session)
+{
+	uint64_t since_ns = atomic_load(&session->data_ns);
+
+	return since_ns && session->done_ns > since_ns ? session->done_ns - since_ns : 0;
+}
+
 static void make_report(struct zh_transfer *transfer)
 {
 	struct session *session = &transfer->session;
@@ -726,6 +734,7 @@ static void make_report(struct zh_transfer *transfer)
 	report->directories = atomic_load(&session->dirs_known);
 	report->bytes = session->done_bytes;
 	report->bytes_skipped = session->skipped_bytes;
+	report->moving_ns = moving_ns(session);
 	report->sender = push ? session->mine : session->theirs;
 	report->receiver = push ? session->theirs : session->mine;
 	*(push ? &report->send_plan : &report->receive_plan) = session->plan;

@@ -54,12 +54,12 @@ static int compare_ids(const void *a, const void *b)
 int dirs_new(int top, unsigned open_most, struct dirs **ret_dirs)
 {
 	struct dirs *dirs = calloc(1, sizeof(*dirs));
-	struct stat st;
+	struct stat st = { 0 };
 	int r;
 
 	if (!dirs)
 		return -ENOMEM;
-	r = sys_fstat(top, &st);
+	r = top < 0 ? 0 : sys_fstat(top, &st);
 	if (r < 0) {
 		free(dirs);
 		return r;
@@ -70,7 +70,7 @@ int dirs_new(int top, unsigned open_most, struct dirs **ret_dirs)
 		.users = 1, /* the caller's: never idle */
 		.device = st.st_dev,
 		.inode = st.st_ino,
-		.seen = true };
+		.seen = top >= 0 };
 	dirs->idle.older = dirs->idle.newer = &dirs->idle;
 	dirs->open_most = open_most;
 	*ret_dirs = dirs;
@@ -231,7 +231,7 @@ static int dir_acquire(struct dirs *dirs, struct dir *dir, struct making *making
 
 	dir_hold(dirs, dir);
 	if (dir->fd < 0) {
-		r = dir_acquire(dirs, dir->parent, NULL);
+		r = dir->parent ? dir_acquire(dirs, dir->parent, NULL) : -EBADF;
 		if (r == 0) {
 			r = dir_open(dirs, dir, making);
 			dir_release(dirs, dir->parent);

@@ -21,7 +21,10 @@
 
 struct dirs;
 
-/* top is borrowed; open_most directories beside it are held open while nobody uses them. */
+/*
+ * top is borrowed, -1: there is none, and whatever is to be opened fails with -EBADF; open_most
+ * directories beside it are held open while nobody uses them.
+ */
 int dirs_new(int top, unsigned open_most, struct dirs **ret_dirs) must_check;
 void dirs_free(struct dirs *dirs);
 

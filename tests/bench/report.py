@@ -134,11 +134,15 @@ def what_cannot_be_read_is_said():
     for text, status, said in (("".join(lines) + lines[0][:100], 0, "report.html"),     # interrupted: left out
                                ("".join([lines[0], lines[1][:100] + "\n", *lines[2:]]), 2, "trials.jsonl:2"),
                                (lines[0].replace(synthetic.RUN, "other-run"), 2, "another run"),
+                               (re.sub('"harness": *"[a-z]*"', '"harness": "zerohaul"', lines[0]), 2,
+                                "no trials of bench/run"),
                                ("", 2, "no trials")):
         with open(path("torn", "trials.jsonl"), "w", encoding="utf-8") as file:
             file.write(text)
         done = call("report", path("torn"), "--out", path("torn-report"))
         assert done.returncode == status and said in done.stdout + done.stderr, (said, done)
+    done = call("report", path("torn", "trials.jsonl"))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "records of zerohaul bench" in done.stderr, done
     with open(path("torn", "trials.jsonl.gz"), "w", encoding="utf-8") as file:
         file.write("no gzip")
     os.unlink(path("torn", "trials.jsonl"))

@@ -4,7 +4,7 @@
 
 load helpers
 
-commands=(copy serve verify plan probe keygen)
+commands=(copy serve verify plan probe bench keygen)
 
 page_of() {
   mandoc -Tascii "$ZH_MAN/$1" | col -bx
@@ -101,7 +101,7 @@ section_of() {
 
 @test "manual pages have their sections" {
   local page section
-  for page in zerohaul.1 zerohaul-{copy,serve,verify,plan,probe,keygen}.1 libzerohaul.3 \
+  for page in zerohaul.1 zerohaul-{copy,serve,verify,plan,probe,bench,keygen}.1 libzerohaul.3 \
     zerohaul-strategies.7; do
     for section in NAME SYNOPSIS DESCRIPTION OPTIONS 'EXIT STATUS' EXAMPLES 'SEE ALSO'; do
       [[ -n $(section_of "$page" "$section") ]] || fail "$page has no $section"

@@ -4,7 +4,7 @@
 
 load helpers
 
-commands=(copy serve verify plan probe keygen help)
+commands=(copy serve verify plan probe bench keygen help)
 
 @test "help goes to stdout, fits 80 columns and is what was agreed on" {
   local name golden

@@ -12,6 +12,7 @@ load helpers
   is "$(json 'o["outcome"], o["exit_status"], o["error"], o["failures"]')" "('OK', 0, None, [])"
   is "$(json 'o["direction"], o["destination"] == "'"$url/"'"')" "('push', True)"
   is "$(json 'o["report"]["bytes"], o["report"]["files_done"]')" "(5000000, 1)"
+  is "$(json '0 < o["report"]["moving_ns"] < o["report"]["elapsed_ns"]')" True
   is "$(json 'o["report"]["verified"], o["report"]["durability"]')" "(True, 'full')"
   is "$(json 'o["report"]["sender"]["stats"]["strategy"]')" copy
   is "$(json 'o["report"]["receiver"]["stats"]["strategy"]')" copy

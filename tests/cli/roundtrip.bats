@@ -44,6 +44,10 @@ load helpers
   failed 1 "--receive-strategy=discard stores nothing"
   copies --receive-strategy discard --verify none --durability none "$T/local/f" "$url/"
   tr '\n' ' ' <"$T/out" | grep -qF 'Nothing was stored' || fail "the summary promises something"
+  copies --json --strategy copy --chunk 64K --receive-strategy discard --verify none --durability none \
+    "$T/local/f" "$url/"
+  is "$(json 'o["report"]["sender"]["stats"]["chunk_bytes"], o["report"]["receiver"]["stats"]["chunk_bytes"]')" \
+    "(65536, 1048576)"
   nothing_in "$T/root"
 }
 

@@ -149,6 +149,25 @@ static void names_are_any_bytes_but_one_component(void **state)
 	dirs_free(dirs);
 }
 
+static void nothing_is_opened_or_made_without_a_top(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct dirs *dirs = NULL;
+	char path[16];
+	bool made = true;
+
+	assert_int_equal(dirs_new(-1, 4, &dirs), 0);
+	assert_int_equal(get(dirs, 0, 0), -EBADF);
+	assert_int_equal(dirs_add(dirs, 1, 0, "a"), 0);
+	assert_int_equal(get(dirs, 1, 0), -EBADF);
+	assert_int_equal(dirs_make(dirs, 2, 0, "b", 0755, &made), -EBADF);
+	assert_false(made);
+	assert_int_equal(get(dirs, 2, 0), -ENOENT);
+	assert_int_equal(dirs_path(dirs, 1, path, sizeof(path)), 1);
+	assert_int_equal(entry_count(a->root, "."), 0);
+	dirs_free(dirs);
+}
+
 static void forgotten_numbers_are_gone_and_may_come_again(void **state)
 {
 	struct arena *a = arena_of(state);
@@ -466,6 +485,7 @@ int main(void)
 		ARENA_TEST(a_directory_is_new_when_it_was_made),
 		ARENA_TEST(only_new_numbers_in_known_directories_are_taken),
 		ARENA_TEST(names_are_any_bytes_but_one_component),
+		ARENA_TEST(nothing_is_opened_or_made_without_a_top),
 		ARENA_TEST(forgotten_numbers_are_gone_and_may_come_again),
 		ARENA_TEST(what_is_not_there_may_have_a_number),
 		ARENA_TEST(there_is_a_most_of_numbers),

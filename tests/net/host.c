@@ -160,8 +160,9 @@ void host_start(struct host *host, struct arena *arena, unsigned flags)
 		options.key_file = host->key_path;
 	}
 	options.flags = (flags & HOST_KEY ? 0 : ZH_INSECURE) |
-			(flags & HOST_READ_ONLY ? ZH_SERVE_READ_ONLY : 0);
-	options.root = arena->root_path;
+			(flags & HOST_READ_ONLY ? ZH_SERVE_READ_ONLY : 0) |
+			(flags & HOST_BENCH ? ZH_SERVE_BENCH : 0);
+	options.root = flags & HOST_BENCH ? NULL : arena->root_path;
 	options.listen = "127.0.0.1:0";
 	options.log_fd = log;
 	options.grace_ms = 1000;

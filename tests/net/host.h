@@ -14,6 +14,7 @@
 enum {
 	HOST_KEY = 1u << 0, /* with a key; otherwise insecure */
 	HOST_READ_ONLY = 1u << 1,
+	HOST_BENCH = 1u << 2, /* without a root */
 };
 
 struct host {

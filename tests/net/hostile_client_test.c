@@ -877,6 +877,53 @@ static void what_a_server_does_not_do_is_refused_by_name(void **state)
 	host_stop(&host);
 }
 
+static void a_server_for_measuring_takes_what_is_discarded_only(void **state)
+{
+	static const struct {
+		enum hello_intent intent;
+		const char *strategy;
+		uint8_t verify, durability;
+		enum zh_outcome outcome;
+	} rows[] = {
+		{ HELLO_PUSH, "", ZH_VERIFY_NONE, ZH_DURABLE_NONE, ZH_POLICY },
+		{ HELLO_PUSH, "copy", ZH_VERIFY_NONE, ZH_DURABLE_NONE, ZH_POLICY },
+		{ HELLO_PUSH, "discard", ZH_VERIFY_FULL, ZH_DURABLE_NONE, ZH_CONFIG },
+		{ HELLO_PUSH, "discard", ZH_VERIFY_NONE, ZH_DURABLE_FULL, ZH_CONFIG },
+		{ HELLO_PULL, "", ZH_VERIFY_NONE, ZH_DURABLE_NONE, ZH_POLICY },
+		{ HELLO_PULL, "copy", ZH_VERIFY_NONE, ZH_DURABLE_NONE, ZH_POLICY },
+	};
+	struct wire_setup setup;
+	struct host host;
+
+	begin(&host, state, HOST_BENCH);
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		setup = (struct wire_setup){
+			.direction = rows[i].intent == HELLO_PUSH ? ZH_PUSH : ZH_PULL,
+			.verify = rows[i].verify,
+			.durability = rows[i].durability,
+			.streams = 1,
+		};
+		TEXT_SET(setup.strategy, rows[i].strategy);
+		host_connect(&host, rows[i].intent, &control);
+		assert_true(peer_put_setup(&control, &setup));
+		ends_with(&control, rows[i].outcome);
+	}
+	/* whatever is named is a directory, and there is one of them */
+	setup = (struct wire_setup){ .verify = ZH_VERIFY_NONE,
+		.durability = ZH_DURABLE_NONE,
+		.streams = 1,
+		.strategy = "discard" };
+	host_connect(&host, HELLO_PUSH, &control);
+	assert_true(peer_put_setup(&control, &setup));
+	assert_true(peer_put_want(&control, 1, "absent/sub", 0));
+	expect(&control, FRAME_PLACE, 1);
+	assert_int_equal(control.payload[0], PLACE_DIRECTORY);
+	assert_true(peer_put_want(&control, 2, "", WANT_LAST));
+	ends_with(&control, ZH_PROTO);
+	host_stop(&host);
+	assert_int_equal(entry_count(host.arena->root, "."), 0);
+}
+
 /* What a peer asks for is capped: it cannot make a session large. */
 static void the_largest_wishes_do_not_make_a_session_large(void **state)
 {
@@ -2867,6 +2914,7 @@ int main(void)
 		ARENA_TEST(a_flood_of_pings_is_answered_and_forgotten),
 		ARENA_TEST(field_by_field_a_setup_has_to_be_right),
 		ARENA_TEST(what_a_server_does_not_do_is_refused_by_name),
+		ARENA_TEST(a_server_for_measuring_takes_what_is_discarded_only),
 		ARENA_TEST(the_largest_wishes_do_not_make_a_session_large),
 		ARENA_TEST(a_path_that_cannot_be_ends_the_session),
 		ARENA_TEST(no_path_leads_out_of_the_root_or_into_staging),

@@ -94,7 +94,7 @@ static json_t *of_tcp(const struct zh_tcp *tcp)
 	return out;
 }
 
-static json_t *of_calls(const struct zh_stats *stats)
+json_t *json_of_calls(const struct zh_stats *stats)
 {
 	json_t *out = json_object();
 
@@ -131,7 +131,7 @@ static json_t *of_stats(const struct zh_stats *stats)
 	set_u64(out, "demotions", stats->demotions);
 	set_text(out, "demotion", stats->demotion);
 	set_text(out, "calibration", stats->calibration);
-	set(out, "calls", of_calls(stats));
+	set(out, "calls", json_of_calls(stats));
 	set(out, "tcp", of_tcp(&stats->tcp));
 	return out;
 }
@@ -208,6 +208,7 @@ json_t *json_of_report(const struct zh_report *report)
 	set_u64(out, "bytes", report->bytes);
 	set_u64(out, "bytes_skipped", report->bytes_skipped);
 	set_u64(out, "elapsed_ns", report->elapsed_ns);
+	set_u64(out, "moving_ns", report->moving_ns);
 	set(out, "gb_per_s",
 		report->elapsed_ns ? json_real((double)report->bytes / 1e9 / seconds)
 				   : json_null());

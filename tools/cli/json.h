@@ -17,6 +17,8 @@ json_t *json_of_error(const struct zh_error *error, int exit_status);
 json_t *json_of_plan(const struct zh_plan *plan);
 json_t *json_of_report(const struct zh_report *report);
 json_t *json_of_strategies(void);
+/* System calls by name, without those that were not made. */
+json_t *json_of_calls(const struct zh_stats *stats);
 
 /* A number of bytes, times and counts alike. */
 json_t *json_of_u64(uint64_t number);

@@ -70,6 +70,12 @@ void say_record(const struct zh_error *error)
 		(void)say_error(0, "%s [%s%s]", text, zh_outcome_name(error->outcome), where);
 }
 
+int say_file(int outcome, const char *file, const char *text)
+{
+	return say_error(
+		outcome, "'%s': %s [%s]", shown(file).text, text, zh_outcome_name(outcome));
+}
+
 int outcome_of_errno(int errnum)
 {
 	switch (errnum) {

@@ -23,6 +23,9 @@ int say_usage(const char *command, const char *format, ...) __attribute__((forma
 /* Say an error record, its outcome by name. */
 void say_record(const struct zh_error *error);
 
+/* Say what is wrong with a file, and the outcome by name. Returns it. */
+int say_file(int outcome, const char *file, const char *text);
+
 /* The outcome that stands for a positive errno met while writing a file or using a path. */
 int outcome_of_errno(int errnum);
 

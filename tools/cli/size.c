@@ -106,6 +106,20 @@ struct number_text size_text(uint64_t bytes)
 	return out;
 }
 
+struct number_text size_exact(uint64_t bytes)
+{
+	static const char *const units[] = { "", "K", "M", "G" };
+	struct number_text out;
+	size_t unit = 0;
+
+	while (bytes && bytes % 1024 == 0 && unit + 1 < sizeof(units) / sizeof(units[0])) {
+		bytes /= 1024;
+		unit++;
+	}
+	snprintf(out.text, sizeof(out.text), "%" PRIu64 "%s", bytes, units[unit]);
+	return out;
+}
+
 struct number_text clock_text(uint64_t seconds)
 {
 	struct number_text out;

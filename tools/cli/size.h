@@ -21,6 +21,8 @@ struct number_text {
 };
 /* "16.8 MB"; decimal, as rates are. */
 struct number_text size_text(uint64_t bytes);
+/* "64K", "1000": as it is parsed, in the largest unit up to G that divides it. */
+struct number_text size_exact(uint64_t bytes);
 /* "0:07", "3:12", "1:02:03". */
 struct number_text clock_text(uint64_t seconds);
 
