@@ -19,6 +19,7 @@
 #include "command.h"
 #include "cli/json.h"
 #include "cli/key.h"
+#include "cli/listing.h"
 #include "cli/names.h"
 #include "cli/progress.h"
 #include "cli/report.h"
@@ -44,6 +45,7 @@ struct copy {
 	struct names names;
 	struct url server;
 	json_t *listed;               /* by a dry run, for --json */
+	struct listing listing;       /* the same without it */
 	bool unlisted;                /* there was no memory for some of it */
 	struct zh_transfer *transfer; /* NULL: it did not come that far */
 	/* What went wrong before the transfer ran; afterwards the transfer knows. */
@@ -403,6 +405,17 @@ static void list_as_json(struct copy *copy, const struct zh_listed *listed, cons
 	json_decref(entry);
 }
 
+static void list_as_text(struct copy *copy, const struct zh_listed *listed, const char *name)
+{
+	char *line;
+	int length = asprintf(&line, "%14" PRIu64 "  %s\n", listed->bytes, name);
+
+	if (length < 0 || !listing_add(&copy->listing, line, (size_t)length))
+		copy->unlisted = true;
+	if (length >= 0)
+		free(line);
+}
+
 /* zh_transfer_options.list: never by two threads at a time. */
 static void list(void *context, const struct zh_listed *listed)
 {
@@ -411,15 +424,14 @@ static void list(void *context, const struct zh_listed *listed)
 	const size_t cap = 4 * length + 1; /* of a name with every byte escaped */
 	char *name = malloc(cap);
 
-	if (!name) {
+	if (name)
+		zh_escape(listed->path, length, name, cap);
+	if (!name)
 		copy->unlisted = true;
-		return;
-	}
-	zh_escape(listed->path, length, name, cap);
-	if (copy->listed)
+	else if (copy->listed)
 		list_as_json(copy, listed, name);
 	else
-		printf("%14" PRIu64 "  %s\n", listed->bytes, name);
+		list_as_text(copy, listed, name);
 	free(name);
 }
 
@@ -461,7 +473,10 @@ static int prepare(struct copy *copy)
 			return fail(copy, outcome_of_errno(-r), rule->text,
 				"cannot be a pattern: %s", strerror(-r));
 	}
-	return add_names(copy);
+	int outcome = add_names(copy);
+	if (outcome == ZH_OK && is_dry(copy) && !copy->listed && !listing_start(&copy->listing))
+		return fail(copy, ZH_INTERNAL, "", "no thread for the list");
+	return outcome;
 }
 
 static void snapshot(const void *transfer, struct zh_progress *ret_progress)
@@ -498,6 +513,7 @@ static int run(struct copy *copy)
 	int outcome = zh_transfer_run(copy->transfer);
 	progress_stop(&progress);
 	stop_disarm();
+	listing_stop(&copy->listing);
 	return outcome;
 }
 

@@ -373,7 +373,10 @@ struct zh_transfer_options {
 	uint32_t existing;       /* enum zh_existing */
 	uint32_t max_open;       /* files that each side holds open at a time, 1 to 64; 0: 64 */
 	const char *manifest;    /* what has arrived is listed in this file, NULL: nowhere */
-	/* ZH_DRY_RUN: what would be sent; by threads of the library, one at a time. May be NULL. */
+	/*
+	 * ZH_DRY_RUN: what would be sent; by threads of the library, one at a time. The peer waits
+	 * for an answer meanwhile, so it must not wait for long. May be NULL.
+	 */
 	void (*list)(void *context, const struct zh_listed *listed);
 	void *list_context;
 };

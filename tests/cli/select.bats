@@ -345,6 +345,30 @@ lacking() {
   is "$(lacking) $(count files_skipped)" "[] 7"
 }
 
+has_ended() {
+  grep -q 'dry run, not' "$T/server.log"
+}
+
+@test "--dry-run goes on while nobody reads its list" {
+  local number client pipe
+  serve
+  mkdir -p "$T/local/tree"
+  for number in {1..2000}; do
+    : >"$T/local/tree/$number-of-many-files-that-have-names-of-some-length-so-that-they-fill-a-pipe"
+  done
+  mkfifo "$T/pipe"
+  exec {pipe}<>"$T/pipe" # open at both ends, so nobody waits for the other
+  "$ZEROHAUL" copy -r --key "$T/key" --dry-run --quiet "$T/local/tree" "$url/" >"$T/pipe" 2>"$T/err" 3>&- {pipe}>&- &
+  client=$!
+  wait_for 20 has_ended || fail "the session waits for the reader"
+  kill -0 "$client" || fail "the pipe was not full"
+  cat <"$T/pipe" >"$T/list" 3>&- {pipe}>&- &
+  exec {pipe}>&-
+  wait "$client" || fail "exit status $?"
+  wait "$!"
+  is "$(wc -l <"$T/list") $(sort "$T/list" | uniq -d | wc -l)" "2000 0"
+}
+
 @test "--dry-run is not for --manifest, nor for --retry" {
   serve
   random_file "$T/local/f" 100
