@@ -165,6 +165,13 @@ static const struct arg_option rows[] = {
 		.help = "The names of --files-from end with a zero byte, not with a newline.",
 		ARG_AT(struct copy, null_ended),
 		.value = 1 },
+	{ .name = "delete",
+		.kind = ARG_BITS,
+		.help = "With -r: remove from directories of the destination what those of the "
+			"source have not, as for a mirror. What rules leave out stays. There is no "
+			"way back.",
+		ARG_AT(struct copy, options.flags),
+		.value = ZH_DELETE },
 	{ .name = "existing",
 		.kind = ARG_CHOICE,
 		.argument = "prove|trust|digest",
@@ -560,7 +567,7 @@ static json_t *json_of_copy(const struct copy *copy, int outcome, int status, bo
 
 static bool any_done(const struct zh_report *report)
 {
-	return report->files_done || report->files_skipped;
+	return report->files_done || report->files_skipped || report->receiver.deleted;
 }
 
 static void print_report(const struct copy *copy, int outcome)

@@ -336,6 +336,13 @@ enum {
 	 * and the report counts it as done. What is there already is found out as otherwise.
 	 */
 	ZH_DRY_RUN = 1u << 19,
+	/*
+	 * With ZH_RECURSIVE: what is in a directory of the destination and not in that of the
+	 * source is removed, unless a rule leaves it out. The destination itself is such a
+	 * directory only if all that is copied is what is in one source ("." and "dir/."). Not with
+	 * ZH_NAMED. With ZH_DRY_RUN what would be removed is counted.
+	 */
+	ZH_DELETE = 1u << 20,
 };
 
 /*
@@ -418,6 +425,7 @@ struct zh_side_report {
 	uint32_t links_skipped; /* symbolic links that were not carried */
 	uint32_t special_skipped;  /* FIFOs, sockets, devices */
 	uint32_t directories_made; /* of a receiver: that were not there */
+	uint64_t deleted;          /* names that a receiver has removed, or would have */
 	struct zh_stats stats;     /* sum over the data connections; tcp: the first one */
 };
 
@@ -470,9 +478,10 @@ ZH_API ZH_MUST_CHECK int zh_transfer_new(
 ZH_API ZH_MUST_CHECK int zh_transfer_add(struct zh_transfer *transfer, const char *source);
 /*
  * Add a rule for what of directories is taken or left out (exclude not 0); the first rule that
- * matches decides, and what none matches is taken. Without "/" a pattern is matched with the name
- * at any depth, with one with the path below the source; "*" and "?" do not match "/", "**" does; a
- * trailing "/" restricts it to directories. Before run. -EINVAL: no pattern.
+ * matches decides, and what none matches is taken. What is left out is not removed by ZH_DELETE,
+ * either. Without "/" a pattern is matched with the name at any depth, with one with the path below
+ * the source; "*" and "?" do not match "/", "**" does; a trailing "/" restricts it to directories.
+ * Before run. -EINVAL: no pattern.
  */
 ZH_API ZH_MUST_CHECK int zh_transfer_rule(
 	struct zh_transfer *transfer, const char *pattern, int exclude);

@@ -69,11 +69,70 @@ void announce_free(struct sender *sender)
 	for (size_t i = 0; i < sender->origins; i++)
 		free(sender->origin[i].path);
 	free(sender->origin);
+	free(sender->kept);
 }
 
 static int no_memory(struct sender *sender)
 {
 	return session_failf(sender->session, ZH_INTERNAL, ENOMEM, "announce", "no memory");
+}
+
+/* ------------------------------ names that are kept ------------------------------------ */
+
+/* Names in kept_in, which is known to both sides: it has not been left. */
+static int flush_kept(struct sender *sender)
+{
+	struct frame frame = { .type = FRAME_KEEP, .length = (uint32_t)sender->kept_length };
+
+	if (sender->kept_length == 0)
+		return 0;
+	frame.id = sender->kept_in->id;
+	sender->kept_length = 0;
+	return session_send(sender->session, &frame, sender->kept);
+}
+
+/*
+ * With DELETE: a name is in a directory of the source, and nothing comes of it. It is gathered
+ * until the directory is left. NULL is the place, which is not left then.
+ */
+static int keep_name(struct sender *sender, struct folder *folder, const char *name)
+{
+	int r;
+
+	if (!(sender->session->setup.tree & TREE_DELETE) || !folder)
+		return 0;
+	if (!sender->kept)
+		sender->kept = malloc(FRAME_PAYLOAD_CAP);
+	if (!sender->kept)
+		return no_memory(sender);
+	if (folder != sender->kept_in ||
+		sender->kept_length + 1 + LIMIT_NAME_BYTES > FRAME_PAYLOAD_CAP) {
+		r = flush_kept(sender);
+		if (r < 0)
+			return r;
+	}
+	sender->kept_in = folder;
+	r = wire_build_kept(
+		name, sender->kept + sender->kept_length, FRAME_PAYLOAD_CAP - sender->kept_length);
+	if (r < 0)
+		folder->untold = true;
+	else
+		sender->kept_length += (size_t)r;
+	return 0;
+}
+
+/*
+ * The walk leaves a directory. Whole: it has been read to its end. What is in the place is only all
+ * that is to be there when nothing else is sent.
+ */
+static int end_names(struct sender *sender, struct folder *folder, bool whole)
+{
+	int r = flush_kept(sender);
+	bool deletes = sender->session->setup.tree & TREE_DELETE;
+
+	folder->whole = r == 0 && deletes && whole && !folder->untold &&
+			(folder->id != 0 || sender->origins == 1);
+	return r;
 }
 
 /* ------------------------------ room --------------------------------------------------- */
@@ -252,8 +311,11 @@ static int announce_file(struct sender *sender, struct folder *folder, const cha
 	departure->unnamed = r < 0;
 	departure->frames += r == 0;
 	(void)pthread_mutex_unlock(&session->lock);
-	if (r < 0)
-		return departure_fail(sender, departure, &error, true);
+	if (r < 0) {
+		r = keep_name(sender, folder, name);
+		int failed = departure_fail(sender, departure, &error, true);
+		return r < 0 ? r : failed;
+	}
 	r = send_file(sender, departure, &attributes);
 	free(attributes.bytes);
 	int left = departure_put(sender, departure);
@@ -267,7 +329,10 @@ static int announce_failure(struct sender *sender, struct folder *folder, const 
 {
 	struct session *session = sender->session;
 	struct departure *departure;
+	int r = keep_name(sender, folder, name);
 
+	if (r < 0)
+		return r;
 	atomic_fetch_add(&session->files_known, 1);
 	departure = begin(sender, NULL);
 	if (!departure)
@@ -627,6 +692,7 @@ static int walk_entry(
 	struct sender *sender = announcing->sender;
 	struct session *session = sender->session;
 	struct folder *folder = announcing->current;
+	int r, left;
 
 	if (entry->kind != WALK_LEAVE && entry->kind != WALK_DIRECTORY &&
 		folder_is_failed(sender, folder))
@@ -636,17 +702,21 @@ static int walk_entry(
 		return walk_into(announcing, walk, entry);
 	case WALK_LEAVE:
 		announcing->current = folder->parent;
-		return folder_release(sender, folder);
+		r = end_names(sender, folder, entry->whole);
+		left = folder_release(sender, folder);
+		return r < 0 ? r : left;
 	case WALK_FILE:
 		return walk_file(announcing, entry);
 	case WALK_LINK:
 		if (session->setup.tree & TREE_LINKS)
 			return pack_entry(announcing, entry, MEMBER_LINK);
 		atomic_fetch_add(&session->links_skipped, 1);
-		return 0;
+		return keep_name(sender, folder, entry->name);
 	case WALK_SPECIAL:
 		atomic_fetch_add(&session->special_skipped, 1);
-		return 0;
+		return keep_name(sender, folder, entry->name);
+	case WALK_LEFT_OUT:
+		return keep_name(sender, folder, entry->name);
 	default:
 		return walk_failure(announcing, entry);
 	}
@@ -662,12 +732,16 @@ static int walk_tree(struct announcing *announcing)
 				&walk)
 		      : -ENOMEM;
 
+	if (r == 0 && sender->session->setup.tree & TREE_DELETE)
+		walk_tell_left_out(walk);
 	while (r == 0) {
 		r = walk_next(walk, entry);
 		if (r <= 0)
 			break;
 		r = walk_entry(announcing, walk, entry);
 	}
+	if (r == 0)
+		r = end_names(sender, announcing->tree->root, entry->whole);
 	walk_free(walk);
 	free(entry);
 	if (r == -ENOMEM)

@@ -2,8 +2,8 @@
 /*
  * arrival.h - one file, or one pack of small ones, on its way in, and what the threads of a
  * receiver share: which leaves are there, who still uses it, and what happens when it is complete
- * or has failed. Shared by receiver.c (control), settle.c (the thread that compares and commits)
- * and receive_stream.c (the data connections) only.
+ * or has failed. Shared by receiver.c and told.c (control), settle.c (the thread that compares and
+ * commits) and receive_stream.c (the data connections) only.
  *
  * Functions marked locked are called with session->lock held.
  */
@@ -16,6 +16,7 @@
 #include "store/batch.h"
 #include "store/dirs.h"
 #include "store/staging.h"
+#include "store/walk.h"
 
 #define WINDOW LIMIT_OPEN_IDS /* ids that may be open at once; a power of two */
 
@@ -47,7 +48,7 @@ struct proof {
 
 void proof_free(struct proof *proof);
 
-enum job_kind { JOB_NONE, JOB_COMMIT, JOB_PROVE, JOB_LEAVE, JOB_ATTR };
+enum job_kind { JOB_NONE, JOB_COMMIT, JOB_PROVE, JOB_LEAVE, JOB_ATTR, JOB_PRUNE };
 
 /* For the settling thread, in the order in which they come. */
 struct job {
@@ -98,6 +99,13 @@ struct arrival {
 	struct wire_end end;
 };
 
+/* Zeroed: empty. */
+struct inode_set {
+	uint64_t *slot; /* 0: empty */
+	size_t cap;     /* a power of two */
+	size_t count;
+};
+
 struct asked {
 	char *name;
 	bool came;
@@ -112,6 +120,12 @@ struct receiver {
 	_Atomic uint32_t members;    /* of packs that are held */
 	_Atomic uint64_t held_bytes; /* of attributes that are not set yet */
 	uint64_t last_dir;           /* numbers up to this one have been used */
+	struct walk_rules *rules; /* with DELETE: what they leave out stays; NULL: there are none */
+	void *told;               /* told.c: names in directories, by number */
+	struct inode_set directories; /* told.c: that have been made or found */
+	_Atomic uint64_t told_bytes;
+	bool untold; /* not all can be known of the source any more: nothing more is removed */
+	bool mirrors_place; /* the place is a directory of the source, and not what holds some */
 	_Atomic bool
 		names_unsynced; /* directories made, or files found, that no sync has followed */
 	char only_name[LIMIT_NAME_BYTES + 1];

@@ -143,10 +143,14 @@ static int send_leave(struct sender *sender, const struct folder *folder)
 		.mtime_ns = folder->mtime_ns,
 		.mode = folder->mode,
 	};
-	struct frame frame = { .type = FRAME_LEAVE, .id = folder->id };
+	struct frame frame = {
+		.type = FRAME_LEAVE, .flags = folder->whole ? LEAVE_COMPLETE : 0, .id = folder->id
+	};
 	int length = wire_build_leave(&leave, bytes, sizeof(bytes));
-	int r = send_attributes(sender, folder->id, ATTR_DIRECTORY, &folder->attributes);
+	int r = 0;
 
+	if (folder->id != 0) /* the place keeps its own */
+		r = send_attributes(sender, folder->id, ATTR_DIRECTORY, &folder->attributes);
 	CHECK(length > 0);
 	frame.length = (uint32_t)length;
 	return r < 0 ? r : session_send(sender->session, &frame, bytes);
@@ -207,7 +211,7 @@ int folder_release(struct sender *sender, struct folder *folder)
 		struct folder *parent = folder->parent;
 		(void)pthread_mutex_lock(&session->lock);
 		bool last = --folder->users == 0;
-		bool leave = folder->id != 0 && !is_failed(folder);
+		bool leave = (folder->id != 0 || folder->whole) && !is_failed(folder);
 		(void)pthread_mutex_unlock(&session->lock);
 		if (!last)
 			break;

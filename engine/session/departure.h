@@ -37,6 +37,8 @@ struct folder {
 	struct tree *tree;
 	uint32_t users; /* the walk, and what is in it and not settled */
 	bool failed;    /* at the receiver: nothing can be put into it */
+	bool untold;    /* a name in it cannot be told */
+	bool whole;     /* with DELETE: all names in it have been told, as its LEAVE says */
 	int64_t mtime_s;
 	uint32_t mtime_ns;
 	uint32_t mode;
@@ -108,8 +110,11 @@ struct sender {
 	size_t origins_cap;
 	struct walk_rules *rules;     /* NULL: everything is taken */
 	const struct walk_list *list; /* NULL: whatever is found */
-	bool begun;                   /* the announcer */
-	bool announced;               /* everything */
+	struct folder *kept_in;       /* of the announcer: where the names in kept are */
+	uint8_t *kept;                /* payload of KEEP; NULL: none has been needed */
+	size_t kept_length;
+	bool begun;     /* the announcer */
+	bool announced; /* everything */
 };
 
 /* Everything has been announced, settled and left. Locked. */

@@ -26,6 +26,7 @@
 #define LIMIT_RULES           4096u
 #define LIMIT_XATTRS          1024u
 #define LIMIT_HELD_XATTRS     (64u * 1024 * 1024)
+#define LIMIT_TOLD_BYTES      (128u * 1024 * 1024)
 #define LIMIT_RESENDS         3u
 #define LIMIT_PING_MS         10000u
 #define LIMIT_IDLE_MS         30000u

@@ -11,7 +11,7 @@
 #include "session/receiver.h"
 
 #include "base/clock.h"
-#include "session/arrival.h"
+#include "session/told.h"
 #include "store/root.h"
 #include "store/scratch.h"
 
@@ -78,6 +78,20 @@ int receiver_ask(struct receiver *receiver, const char *name, size_t length)
 	return 0;
 }
 
+int receiver_rule(struct receiver *receiver, const char *pattern, bool exclude)
+{
+	int r = receiver->rules ? 0 : walk_rules_new(&receiver->rules);
+
+	return r < 0 ? r : walk_rules_add(receiver->rules, pattern, exclude);
+}
+
+int receiver_mirror_place(struct receiver *receiver)
+{
+	/* what is to have a name of its own is beside others in the place */
+	receiver->mirrors_place = receiver->only_name[0] == '\0';
+	return receiver->mirrors_place ? told_directory(receiver, 0, false) : 0;
+}
+
 bool receiver_has_all(const struct receiver *receiver)
 {
 	for (uint64_t i = 0; i < receiver->asked_count; i++)
@@ -118,6 +132,7 @@ static void receiver_clear(struct receiver *receiver)
 		arrival_free(receiver, receiver->window[i]);
 		receiver->window[i] = NULL;
 	}
+	told_free_all(receiver);
 	batch_free(receiver->batch);
 	if (!receiver_is_dry(receiver))
 		scratch_sweep(&receiver->staging);
@@ -144,6 +159,7 @@ void receiver_free(struct receiver *receiver)
 	for (uint64_t i = 0; i < receiver->asked_count; i++)
 		free(receiver->asked[i].name);
 	free(receiver->asked);
+	walk_rules_free(receiver->rules);
 	(void)pthread_cond_destroy(&receiver->jobs);
 	free(receiver);
 }
@@ -533,6 +549,10 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 	if (!arrival)
 		return proto(session, "FILE with an id out of order or beyond the credit");
 	atomic_fetch_add(&session->files_known, 1);
+	if (parsed == 0)
+		told_name(receiver, file.parent, file.name, file.name_length);
+	else
+		receiver->untold = true;
 	err_init(&error);
 	if (parsed == -ERANGE)
 		(void)err_set(&error, ZH_LIMIT, EFBIG, "announce", "the file is too large");
@@ -765,6 +785,7 @@ static int frame_pack(struct receiver *receiver, const struct frame *frame)
 	if (!arrival)
 		return proto(session, "PACK with an id out of order or beyond the credit");
 	atomic_fetch_add(&session->files_known, (uint32_t)count);
+	told_pack(receiver, table, frame->length);
 	arrival->no_clobber = session->no_clobber || frame->flags & PACK_NO_CLOBBER;
 	arrival->discard = session_discards(session);
 	arrival->have = calloc(1, 1); /* all of it is one leaf */
@@ -861,6 +882,10 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 	if (dir.parent > receiver->last_dir)
 		return proto(session, "a directory that was not announced");
 	receiver->last_dir = frame->id;
+	if (r == 0)
+		told_name(receiver, dir.parent, dir.name, dir.name_length);
+	else
+		receiver->untold = true;
 	err_init(&error);
 	if (r < 0)
 		(void)err_set(&error, ZH_UNSAFE_NAME, 0, "announce", "a name that cannot be");
@@ -881,7 +906,7 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 	atomic_fetch_add(&session->dirs_known, 1);
 	if (r == 0) {
 		list_directory(receiver, &dir);
-		return 0;
+		return told_directory(receiver, frame->id, made);
 	}
 	if (!err_is_set(&error))
 		(void)describe_dir_error(&error, r);
@@ -985,9 +1010,32 @@ static int frame_attr(struct receiver *receiver, const struct frame *frame)
 	return r;
 }
 
+/* What is in a directory of the source, though nothing comes of it. */
+static int frame_keep(struct receiver *receiver, const struct frame *frame)
+{
+	struct session *session = receiver->session;
+	struct wire_path names;
+
+	if (!(session->setup.tree & TREE_DELETE))
+		return proto(session, "KEEP that was not agreed on");
+	if (frame->id > receiver->last_dir ||
+		wire_parse_keep(session->control.payload, frame->length, &names) < 0)
+		return proto(session, "malformed KEEP, or of a directory that was not announced");
+	told_names(receiver, frame->id, &names);
+	return 0;
+}
+
+/* Whether that may be said: with DELETE, and of the place if it is a directory of the source. */
+static bool may_complete(const struct receiver *receiver, const struct frame *frame)
+{
+	return receiver->session->setup.tree & TREE_DELETE &&
+	       (frame->id != 0 || receiver->mirrors_place);
+}
+
 static int frame_leave(struct receiver *receiver, const struct frame *frame)
 {
 	struct session *session = receiver->session;
+	bool complete = frame->flags & LEAVE_COMPLETE;
 	struct leave *leave = calloc(1, sizeof(*leave));
 
 	if (!leave)
@@ -997,7 +1045,13 @@ static int frame_leave(struct receiver *receiver, const struct frame *frame)
 		free(leave);
 		return proto(session, "LEAVE of a directory that was not announced");
 	}
-	if (session_discards(session)) {
+	if (complete && !may_complete(receiver, frame)) {
+		free(leave);
+		return proto(session, "LEAVE that was not agreed on");
+	}
+	told_end(receiver, frame->id, complete);
+	if (session_discards(session) ||
+		frame->id == 0) { /* mode and times of the place are its own */
 		free(leave);
 		return 0;
 	}
@@ -1105,6 +1159,8 @@ static int receiver_frame(struct session *session, const struct frame *frame)
 		return session_heard_end(session, frame->id);
 	case FRAME_DIR:
 		return frame_dir(receiver, frame);
+	case FRAME_KEEP:
+		return frame_keep(receiver, frame);
 	case FRAME_LEAVE:
 		return frame_leave(receiver, frame);
 	case FRAME_ATTR:

@@ -22,6 +22,14 @@ int receiver_place(struct receiver *receiver, int directory, const char *only_na
  * once. name "": anything; NULL: nothing more yet. 0 or -ENOMEM.
  */
 int receiver_ask(struct receiver *receiver, const char *name, size_t length) must_check;
+/* With DELETE, a rule for what stays that the sender does not know; see walk.h. 0, -EINVAL or
+ * -ENOMEM. */
+int receiver_rule(struct receiver *receiver, const char *pattern, bool exclude) must_check;
+/*
+ * With DELETE, after receiver_place: what comes into the place is all that is to be in it, and the
+ * sender may say when it has told that. Fails the session.
+ */
+int receiver_mirror_place(struct receiver *receiver) must_check;
 /* Everything that was asked for has been announced, or has failed. */
 bool receiver_has_all(const struct receiver *receiver);
 /* Ends the settling thread; what is unfinished is discarded. */

@@ -381,7 +381,7 @@ static int frame_ack(struct sender *sender, struct departure *departure, const s
 	return departure_put(sender, departure);
 }
 
-/* A directory could not be made at the receiver. */
+/* A directory could not be made at the receiver, or something in one was not removed. */
 static int frame_dir_err(struct sender *sender, uint64_t id, const struct zh_error *error)
 {
 	struct session *session = sender->session;
@@ -412,6 +412,8 @@ static int frame_err(struct sender *sender, const struct frame *frame)
 	if (wire_parse_err(session->control.payload, frame->length, &wire) < 0)
 		return proto(session, "malformed ERR");
 	session_error_from_wire(&wire, &error);
+	if (frame->flags & ERR_DIRECTORY && frame->id == 0 && !(session->setup.tree & TREE_DELETE))
+		return proto(session, "ERR for the place, where nothing is to be removed");
 	if (frame->flags & ERR_DIRECTORY)
 		return frame_dir_err(sender, frame->id, &error);
 	(void)pthread_mutex_lock(&session->lock);

@@ -20,8 +20,7 @@ struct served {
 	struct sender *sender;
 	struct receiver *receiver;
 	int place;       /* directory that files go to; owned unless it is the root */
-	bool placed;     /* a push has one */
-	uint32_t wanted; /* sources of a pull so far */
+	uint32_t wanted; /* places so far: of a pull its sources */
 	uint32_t rules;
 };
 
@@ -153,7 +152,7 @@ static int use_place(struct served *served, int directory, struct zh_error *err)
 	int r = receiver_place(served->receiver, directory, NULL);
 
 	served->place = directory;
-	served->placed = true;
+	served->wanted++;
 	return r < 0 ? err_set(err, ZH_DST_IO, r, "destination", "cannot be examined") : 0;
 }
 
@@ -162,6 +161,7 @@ static int place_destination(struct served *served, const struct wire_path *path
 	bool must_be_directory, struct zh_error *err, enum root_kind *ret_kind)
 {
 	int root = served->serve->root;
+	bool deletes = served->session.setup.tree & TREE_DELETE;
 	char name[LIMIT_NAME_BYTES + 1];
 	uint64_t size;
 	int directory, r;
@@ -181,7 +181,7 @@ static int place_destination(struct served *served, const struct wire_path *path
 				sys_close(directory);
 			directory = inner;
 			r = inner < 0 ? inner : 0;
-		} else if (r == 0 && must_be_directory) {
+		} else if (r == 0 && (must_be_directory || (deletes && *ret_kind != ROOT_ABSENT))) {
 			r = -ENOTDIR;
 		}
 	}
@@ -189,7 +189,8 @@ static int place_destination(struct served *served, const struct wire_path *path
 		if (directory >= 0 && directory != root)
 			sys_close(directory);
 		return err_set(err, err_of_destination(r), r, "destination",
-			"the destination cannot be used");
+			deletes && r == -ENOTDIR ? "with --delete it has to be a directory"
+						 : "the destination cannot be used");
 	}
 	return use_place(served, directory, err);
 }
@@ -269,13 +270,17 @@ static int answer_want(struct served *served, const struct frame *want)
 	err_init(&error);
 	if (wire_parse_path(session->control.payload, want->length, &path) < 0)
 		return session_failf(session, ZH_PROTO, 0, "WANT", "malformed path");
-	if (served->placed)
+	if (want->flags & WANT_CONTENTS && served->receiver && !(session->setup.tree & TREE_DELETE))
+		return session_failf(
+			session, ZH_PROTO, 0, "WANT", "CONTENTS is for a pull, or with DELETE");
+	if (served->receiver && served->wanted > 0)
 		return session_failf(session, ZH_PROTO, 0, "WANT", "a push has one destination");
-	if (served->receiver && want->flags & WANT_CONTENTS)
-		return session_failf(session, ZH_PROTO, 0, "WANT", "CONTENTS is for a pull");
 	r = served->receiver
 		    ? place_destination(served, &path, want->flags & WANT_DIRECTORY, &error, &kind)
 		    : place_source(served, &path, want->flags, &error, &kind, &size);
+	if (r == 0 && served->receiver && want->flags & WANT_CONTENTS && kind == ROOT_DIRECTORY &&
+		receiver_mirror_place(served->receiver) < 0)
+		return -ECANCELED;
 	if (r < 0)
 		r = session_send_err(session, want->id, 0, &error);
 	else
@@ -291,11 +296,13 @@ static int take_rule(struct served *served, const struct frame *frame)
 	char pattern[WIRE_RULE_BYTES_MAX + 1];
 	int r = wire_parse_rule(session->control.payload, frame->length, pattern);
 
-	if (r < 0 || !served->sender || served->wanted > 0)
+	if (r < 0 || served->wanted > 0 ||
+		(served->receiver && !(session->setup.tree & TREE_DELETE)))
 		return session_failf(session, ZH_PROTO, 0, "RULE", "malformed, or too late");
-	r = served->rules++ >= LIMIT_RULES
-		    ? -ENOSPC
-		    : sender_rule(served->sender, pattern, frame->flags & RULE_EXCLUDE);
+	bool exclude = frame->flags & RULE_EXCLUDE;
+	r = served->rules++ >= LIMIT_RULES ? -ENOSPC
+	    : served->sender               ? sender_rule(served->sender, pattern, exclude)
+					   : receiver_rule(served->receiver, pattern, exclude);
 	if (r == -EINVAL)
 		return session_failf(session, ZH_USAGE, 0, "RULE", "no pattern: '%.100s'", pattern);
 	if (r < 0)
@@ -397,6 +404,9 @@ static int receive_setup(struct served *served)
 		(setup.verify != ZH_VERIFY_NONE || setup.durability != ZH_DURABLE_NONE))
 		return session_failf(session, ZH_CONFIG, 0, "SETUP",
 			"'discard' stores nothing: it needs --verify=none --durability=none");
+	if (strcmp(setup.strategy, "discard") == 0 && setup.tree & TREE_DELETE)
+		return session_failf(session, ZH_CONFIG, 0, "SETUP",
+			"'discard' stores nothing: there is nothing to --delete from");
 	r = push ? receiver_new(session, served->serve->root, &served->receiver)
 		 : sender_new(session, &served->sender);
 	return r < 0 ? session_failf(session, ZH_INTERNAL, r, "SETUP", "no memory") : 0;
@@ -422,6 +432,7 @@ static void log_result(struct session *session, bool push)
 	const struct zh_error *error = &session->error;
 	uint32_t done = atomic_load(&session->files_done);
 	uint32_t failed = atomic_load(&session->files_failed);
+	unsigned long long deleted = atomic_load(&session->deleted);
 
 	if (err_is_set(error))
 		session_log(session, "session failed: %s: %s (%s)", error->stage, error->text,
@@ -429,6 +440,9 @@ static void log_result(struct session *session, bool push)
 	session_log(session, "%s%s: %u files, %llu bytes, %u failed",
 		session->setup.dry_run ? "dry run, not " : "", push ? "received" : "sent", done,
 		(unsigned long long)session->done_bytes, failed);
+	if (deleted > 0)
+		session_log(session, "%s: %llu names",
+			session->setup.dry_run ? "would be removed" : "removed", deleted);
 }
 
 int serve_session(const struct serve *serve, int fd)

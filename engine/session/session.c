@@ -461,7 +461,7 @@ static int dispatch(struct session *session, const struct frame *frame, bool *re
 		*ret_bye = true;
 		return frame_bye(session, frame);
 	case FRAME_ERR:
-		if (frame->id == 0)
+		if (frame->id == 0 && !(frame->flags & ERR_DIRECTORY))
 			return session_heard_err(session, frame);
 		return session->ops->frame(session, frame);
 	default:
@@ -607,6 +607,7 @@ void session_end_report(struct session *session)
 	mine->links_skipped = atomic_load(&session->links_skipped);
 	mine->special_skipped = atomic_load(&session->special_skipped);
 	mine->directories_made = atomic_load(&session->dirs_made);
+	mine->deleted = atomic_load(&session->deleted);
 	mine->valid = 1;
 }
 

@@ -127,6 +127,7 @@ struct session {
 	_Atomic uint32_t links_skipped; /* symbolic */
 	_Atomic uint32_t special_skipped;
 	_Atomic uint32_t resent_leaves;
+	_Atomic uint64_t deleted;         /* names removed by a receiver */
 	_Atomic uint64_t disk_ns;         /* allocating, syncing, renaming */
 	_Atomic uint32_t streams_greeted; /* the handshake is over, well or not */
 	_Atomic bool cancelled;

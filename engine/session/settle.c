@@ -5,7 +5,7 @@
  * acknowledges them. So syncing one overlaps with receiving the next, and nobody who must answer a
  * PING waits for a disk. What has come together while it was busy is settled together.
  */
-#include "session/arrival.h"
+#include "session/told.h"
 
 #include "base/clock.h"
 #include "kernel/file.h"
@@ -614,6 +614,10 @@ static void do_job(struct settler *settler, struct job *job)
 	enum job_kind kind = job->kind;
 
 	job->kind = JOB_NONE;
+	if (kind == JOB_PRUNE) {
+		IGNORE(told_prune(receiver, (struct told *)job)); /* it has failed the session */
+		return;
+	}
 	if (kind == JOB_LEAVE || kind == JOB_ATTR) {
 		struct leave *leave = (struct leave *)job;
 		IGNORE(kind == JOB_LEAVE ? leave_directory(receiver, leave)
@@ -633,7 +637,9 @@ static void do_job(struct settler *settler, struct job *job)
 
 static void drop_job(struct receiver *receiver, struct job *job)
 {
-	if (job->kind == JOB_LEAVE || job->kind == JOB_ATTR)
+	if (job->kind == JOB_PRUNE)
+		told_free(receiver, (struct told *)job);
+	else if (job->kind == JOB_LEAVE || job->kind == JOB_ATTR)
 		leave_free(receiver, (struct leave *)job);
 	else
 		arrival_release(receiver, (struct arrival *)job, 1, 0);

@@ -17,7 +17,7 @@ _Static_assert(FRAME_TYPE_END <= 32, "a row is 32 bits");
 #define SENDER_CLOSING (LIVENESS | F(BYE) | F(NEED) | F(NAK) | F(CREDIT) | F(GOT))
 #define TO_RECEIVER                                                                               \
 	(LIVENESS | F(BYE) | F(DIR) | F(LEAVE) | F(FILE) | F(PACK) | F(MAP) | F(ATTR) | F(LEAF) | \
-		F(END) | F(LOST))
+		F(END) | F(LOST) | F(KEEP))
 
 static const uint32_t session_rows[END_COUNT][ROLE_COUNT][SESSION_STATE_COUNT] = {
 	[END_CLIENT] = {
@@ -46,7 +46,7 @@ static const uint32_t session_rows[END_COUNT][ROLE_COUNT][SESSION_STATE_COUNT] =
 		},
 		[ROLE_RECEIVER] = {
 			[SESSION_SETUP] = F(SETUP) | F(ERR),
-			[SESSION_PLACING] = PLACING | F(WANT),
+			[SESSION_PLACING] = PLACING | F(WANT) | F(RULE),
 			[SESSION_OPEN] = TO_RECEIVER,
 			[SESSION_CLOSING] = LIVENESS | F(BYE),
 			[SESSION_CLOSED] = NONE,

@@ -212,6 +212,20 @@ static const char *name_of_pulled(const char *source, size_t *ret_length, bool *
 	return name;
 }
 
+static bool is_no_name(const char *name, size_t length)
+{
+	return length == 0 || strncmp(name, ".", length) == 0 || strncmp(name, "..", length) == 0;
+}
+
+/* A directory of which what is in it is meant: "", "." and "..", and what ends in them. */
+static bool has_no_name(const char *source)
+{
+	size_t length;
+	const char *name = name_of_source(source, &length);
+
+	return is_no_name(name, length);
+}
+
 static int compare_names(const void *a, const void *b)
 {
 	size_t a_length, b_length;
@@ -243,6 +257,26 @@ static int check_names(const struct zh_transfer *transfer, struct zh_error *err)
 		}
 	free(sorted);
 	return r;
+}
+
+/* Wherever something may be removed has to be one directory of one source. */
+static int check_delete(const struct zh_transfer *transfer, bool discard, struct zh_error *err)
+{
+	if (!(transfer->options.flags & ZH_DELETE))
+		return 0;
+	if (transfer->options.flags & ZH_NAMED)
+		return err_set(err, ZH_USAGE, 0, "options",
+			"names that are listed are not all that the source has: no --delete");
+	if (!(transfer->options.flags & ZH_RECURSIVE))
+		return err_set(err, ZH_USAGE, 0, "options", "--delete needs --recursive");
+	if (discard)
+		return err_set(err, ZH_USAGE, 0, "options",
+			"'discard' stores nothing: there is nothing to --delete from");
+	for (size_t i = 0; transfer->source_count > 1 && i < transfer->source_count; i++)
+		if (has_no_name(transfer->source[i]))
+			return err_set(err, ZH_USAGE, 0, "options",
+				"with --delete what is in a directory can be copied only by itself");
+	return 0;
 }
 
 static int check_wish(const char *name, enum zh_side side, struct zh_error *err)
@@ -290,7 +324,9 @@ static int check_options(struct zh_transfer *transfer, struct zh_error *err)
 		(options->verify != ZH_VERIFY_NONE || options->durability != ZH_DURABLE_NONE))
 		return err_set(err, ZH_USAGE, 0, "options",
 			"'discard' stores nothing: it needs --verify=none --durability=none");
-	r = check_names(transfer, err);
+	r = check_delete(transfer, discard, err);
+	if (r == 0)
+		r = check_names(transfer, err);
 	if (r == 0)
 		r = check_wish(transfer->strategy, ZH_SEND, err);
 	if (r == 0)
@@ -309,12 +345,17 @@ static int open_local_root(struct zh_transfer *transfer, char *ret_name, struct 
 {
 	char *path = transfer->destination;
 	struct stat st;
-	bool directory = sys_fstatat(AT_FDCWD, path, &st, 0) == 0 && S_ISDIR(st.st_mode);
+	bool exists = sys_fstatat(AT_FDCWD, path, &st, 0) == 0;
+	bool directory = exists && S_ISDIR(st.st_mode);
+	bool deletes = transfer->options.flags & ZH_DELETE;
 	char *slash;
 
 	ret_name[0] = '\0';
 	if (!directory && (transfer->source_count > 1 || names_directory(path)))
 		return err_set(err, ZH_DST_IO, ENOTDIR, "destination", "%s", "the destination");
+	if (deletes && exists && !directory)
+		return err_set(err, ZH_DST_IO, ENOTDIR, "destination",
+			"with --delete it has to be a directory");
 	if (directory) {
 		transfer->root = root_open(path, err);
 		return transfer->root < 0 ? transfer->root : 0;
@@ -334,14 +375,16 @@ static int open_local_root(struct zh_transfer *transfer, char *ret_name, struct 
 	return transfer->root < 0 ? transfer->root : 0;
 }
 
-/* Push: here the rules are, and are found wrong before anything is sent. */
+/* What is not sent here is not removed here; what is no rule is found before anything is sent. */
 static int add_rules(struct zh_transfer *transfer, struct zh_error *err)
 {
 	int r = 0;
 
 	for (size_t i = 0; i < transfer->rule_count && r == 0; i++)
-		r = sender_rule(
-			transfer->sender, transfer->rule[i].pattern, transfer->rule[i].exclude);
+		r = transfer->sender ? sender_rule(transfer->sender, transfer->rule[i].pattern,
+					       transfer->rule[i].exclude)
+				     : receiver_rule(transfer->receiver, transfer->rule[i].pattern,
+					       transfer->rule[i].exclude);
 	if (r == -EINVAL)
 		return err_set(err, ZH_USAGE, r, "options", "not a pattern");
 	return r < 0 ? err_set(err, ZH_INTERNAL, r, "start", "no memory") : 0;
@@ -379,6 +422,8 @@ static int make_role(struct zh_transfer *transfer, struct zh_error *err)
 		if (r == 0)
 			r = receiver_place(
 				transfer->receiver, transfer->root, name[0] ? name : NULL);
+		if (r == 0 && transfer->options.flags & ZH_DELETE && add_rules(transfer, err) < 0)
+			return -EINVAL;
 	}
 	return r < 0 ? err_set(err, ZH_INTERNAL, r, "start", "cannot set up the transfer") : 0;
 }
@@ -448,7 +493,8 @@ static void settle_setup(struct zh_transfer *transfer)
 				  (options->flags & ZH_OWNER ? TREE_OWNER : 0) |
 				  (options->flags & (ZH_XATTRS | ZH_PRIVILEGED_XATTRS) ? TREE_XATTRS
 										       : 0) |
-				  (options->flags & ZH_PRIVILEGED_XATTRS ? TREE_PRIVILEGED : 0)),
+				  (options->flags & ZH_PRIVILEGED_XATTRS ? TREE_PRIVILEGED : 0) |
+				  (options->flags & ZH_DELETE ? TREE_DELETE : 0)),
 	};
 
 	TEXT_SET(setup.congestion, options->sock.congestion);
@@ -490,8 +536,7 @@ static int add_source(struct zh_transfer *transfer, const char *path, enum wire_
 		length = 0;
 	else if (!is_recursive(transfer))
 		length = ends_in_slash(path) ? 0 : length;
-	bool none =
-		length == 0 || strncmp(own, ".", length) == 0 || strncmp(own, "..", length) == 0;
+	bool none = is_no_name(own, length);
 	if (!none && length < sizeof(name))
 		memcpy(name, own, length);
 	if (none ? !is_recursive(transfer) : wire_name_check(own, length) < 0) {
@@ -561,15 +606,46 @@ static int receive_place(struct session *session, uint64_t id, struct wire_place
 	return frame.id == 0 ? session_fail(session, ret_error) : 0;
 }
 
+static int send_rule(struct session *session, const struct rule *rule)
+{
+	uint8_t bytes[WIRE_RULE_BYTES_MAX];
+	int length = wire_build_rule(rule->pattern, bytes, sizeof(bytes));
+
+	CHECK(length > 0);
+	struct frame frame = {
+		.type = FRAME_RULE,
+		.flags = rule->exclude ? RULE_EXCLUDE : 0,
+		.length = (uint32_t)length,
+	};
+	return session_send(session, &frame, bytes);
+}
+
+static int send_rules(struct zh_transfer *transfer)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < transfer->rule_count && r == 0; i++)
+		r = send_rule(&transfer->session, &transfer->rule[i]);
+	return r;
+}
+
 static int place_push(struct zh_transfer *transfer)
 {
 	struct session *session = &transfer->session;
 	bool directory = transfer->source_count > 1 || names_directory(transfer->destination);
+	bool deletes = transfer->options.flags & ZH_DELETE;
+	bool contents = transfer->source_count == 1 && has_no_name(transfer->source[0]);
+	unsigned flags = WANT_LAST;
 	struct wire_place_info place;
 	struct zh_error error;
-	int r = send_want(session, 1, transfer->destination,
-		(uint8_t)(WANT_LAST | (directory ? WANT_DIRECTORY : 0)));
+	int r = deletes ? send_rules(transfer) : 0;
 
+	if (directory)
+		flags |= WANT_DIRECTORY;
+	if (deletes && contents)
+		flags |= WANT_CONTENTS;
+	if (r == 0)
+		r = send_want(session, 1, transfer->destination, (uint8_t)flags);
 	err_init(&error);
 	if (r == 0)
 		r = receive_place(session, 1, &place, &error);
@@ -611,32 +687,19 @@ static int pull_source(struct zh_transfer *transfer, uint64_t id, const char *so
 		session_file_failed(session, source, strlen(source), &error);
 		return 0;
 	}
-	return receiver_ask(transfer->receiver, name, contents ? 0 : length) < 0
-		       ? session_failf(session, ZH_INTERNAL, ENOMEM, "add source", "no memory")
+	if (receiver_ask(transfer->receiver, name, contents ? 0 : length) < 0)
+		return session_failf(session, ZH_INTERNAL, ENOMEM, "add source", "no memory");
+	return contents && transfer->options.flags & ZH_DELETE
+		       ? receiver_mirror_place(transfer->receiver)
 		       : 0;
-}
-
-static int send_rule(struct session *session, const struct rule *rule)
-{
-	uint8_t bytes[WIRE_RULE_BYTES_MAX];
-	int length = wire_build_rule(rule->pattern, bytes, sizeof(bytes));
-
-	CHECK(length > 0);
-	struct frame frame = {
-		.type = FRAME_RULE,
-		.flags = rule->exclude ? RULE_EXCLUDE : 0,
-		.length = (uint32_t)length,
-	};
-	return session_send(session, &frame, bytes);
 }
 
 static int place_pull(struct zh_transfer *transfer)
 {
-	struct session *session = &transfer->session;
 	int r = receiver_ask(transfer->receiver, NULL, 0); /* nothing more cannot fail */
 
-	for (size_t i = 0; i < transfer->rule_count && r == 0; i++)
-		r = send_rule(session, &transfer->rule[i]);
+	if (r == 0)
+		r = send_rules(transfer);
 	for (size_t i = 0; i < transfer->source_count && r == 0; i++)
 		r = pull_source(transfer, i + 1, transfer->source[i]);
 	return r;

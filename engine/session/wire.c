@@ -256,12 +256,14 @@ static const struct frame_rule frame_rules[FRAME_TYPE_END] = {
 	[FRAME_PING] = { "PING", FIXED(0), .id = ID_ANY },
 	[FRAME_PONG] = { "PONG", FIXED(0), .id = ID_ANY },
 	[FRAME_BYE] = { "BYE", FIXED(WIRE_BYE_BYTES) },
-	[FRAME_LEAVE] = { "LEAVE", FIXED(WIRE_LEAVE_BYTES), .id = ID_GIVEN },
+	[FRAME_LEAVE] = { "LEAVE", FIXED(WIRE_LEAVE_BYTES), .flags = LEAVE_COMPLETE,
+		.id = ID_GIVEN },
 	[FRAME_ATTR] = { "ATTR", BETWEEN(WIRE_ATTR_BYTES_MIN, FRAME_PAYLOAD_CAP),
 		.flags = ATTR_DIRECTORY, .id = ID_GIVEN },
 	[FRAME_RULE] = { "RULE", BETWEEN(1, WIRE_RULE_BYTES_MAX), .flags = RULE_EXCLUDE },
 	[FRAME_GOT] = { "GOT", FIXED(0), .flags = GOT_LAST, .id = ID_ANY, .offset = OFFSET_ANY },
 	[FRAME_LOST] = { "LOST", FIXED(0), .id = ID_ANY },
+	[FRAME_KEEP] = { "KEEP", BETWEEN(WIRE_KEEP_BYTES_MIN, FRAME_PAYLOAD_CAP), .id = ID_ANY },
 };
 
 static bool length_is_legal(const struct frame_rule *rule, const struct frame *frame)
@@ -274,8 +276,8 @@ static bool length_is_legal(const struct frame_rule *rule, const struct frame *f
 
 static bool id_is_legal(const struct frame_rule *rule, const struct frame *frame)
 {
-	if (frame->type == FRAME_ERR && (frame->flags & ERR_DIRECTORY))
-		return frame->id != 0;
+	if (frame->type == FRAME_LEAVE && (frame->flags & LEAVE_COMPLETE))
+		return true; /* also of the place */
 	return rule->id == ID_ANY || (rule->id == ID_ZERO) == (frame->id == 0);
 }
 
@@ -360,7 +362,8 @@ static bool setup_is_legal(const struct wire_setup *setup)
 	       setup->cache <= ZH_CACHE_DROP && setup->existing <= WIRE_EXISTING_DIGEST &&
 	       (setup->tree & ~TREE_ALL) == 0 && setup->dry_run <= 1 &&
 	       setup->max_open <= LIMIT_OPEN_FILES &&
-	       (setup->tree & (TREE_XATTRS | TREE_PRIVILEGED)) != TREE_PRIVILEGED;
+	       (setup->tree & (TREE_XATTRS | TREE_PRIVILEGED)) != TREE_PRIVILEGED &&
+	       (setup->tree & (TREE_RECURSIVE | TREE_DELETE)) != TREE_DELETE;
 }
 
 int wire_build_setup(const struct wire_setup *setup, uint8_t *ret_bytes, size_t cap)
@@ -517,14 +520,15 @@ int wire_build_path(const char *text, uint8_t *ret_bytes, size_t cap)
 	return (int)used;
 }
 
-int wire_parse_path(const uint8_t *bytes, size_t length, struct wire_path *ret_path)
+/* Names one behind the other, each after its length. */
+static int names_get(const uint8_t *bytes, size_t length, unsigned most, struct wire_path *ret_path)
 {
 	struct wire_path path = { .bytes = bytes, .length = length };
 
 	for (size_t at = 0; at < length; path.count++) {
 		size_t name_length = bytes[at++];
 		int r;
-		if (path.count == LIMIT_DEPTH || name_length > length - at)
+		if (path.count == most || name_length > length - at)
 			return -EPROTO;
 		r = wire_name_check(bytes + at, name_length);
 		if (r < 0)
@@ -533,6 +537,11 @@ int wire_parse_path(const uint8_t *bytes, size_t length, struct wire_path *ret_p
 	}
 	*ret_path = path;
 	return 0;
+}
+
+int wire_parse_path(const uint8_t *bytes, size_t length, struct wire_path *ret_path)
+{
+	return names_get(bytes, length, LIMIT_DEPTH, ret_path);
 }
 
 bool wire_path_next(
@@ -873,7 +882,7 @@ bool wire_pack_next(const uint8_t *bytes, size_t length, size_t *at, struct wire
 	return true;
 }
 
-/* ------------------------------ ATTR and RULE ------------------------------------------ */
+/* ------------------------------ ATTR, RULE, KEEP --------------------------------------- */
 
 #define XATTR_AT_NAME ((size_t)WIRE_XATTR_HEAD_BYTES)
 
@@ -989,6 +998,27 @@ int wire_parse_rule(const uint8_t *bytes, size_t length, char ret_pattern[WIRE_R
 	memcpy(ret_pattern, bytes, length);
 	ret_pattern[length] = '\0';
 	return 0;
+}
+
+int wire_build_kept(const char *name, uint8_t *ret_bytes, size_t cap)
+{
+	size_t length = strlen(name);
+	int r = wire_name_check(name, length);
+
+	if (r < 0)
+		return r;
+	if (length + 1 > cap)
+		return -ENOBUFS;
+	ret_bytes[0] = (uint8_t)length;
+	memcpy(ret_bytes + 1, name, length);
+	return (int)length + 1;
+}
+
+int wire_parse_keep(const uint8_t *bytes, size_t length, struct wire_path *ret_names)
+{
+	return length == 0 || length > FRAME_PAYLOAD_CAP
+		       ? -EPROTO
+		       : names_get(bytes, length, UINT32_MAX, ret_names);
 }
 
 /* ------------------------------ ERR and VOID ------------------------------------------- */
@@ -1107,6 +1137,7 @@ static const struct bye_field bye_fields[] = {
 	BYE_U32(links_skipped),
 	BYE_U32(special_skipped),
 	BYE_U32(directories_made),
+	BYE_U64(deleted),
 };
 
 static size_t bye_put(const struct bye_field *field, const void *value, uint8_t *ret_bytes)

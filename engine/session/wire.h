@@ -99,9 +99,10 @@ enum frame_type {
 	FRAME_BYE,
 	FRAME_LEAVE, /* everything in a directory is settled */
 	FRAME_ATTR,  /* owner and extended attributes; follows a FILE, comes before a LEAVE */
-	FRAME_RULE,  /* client -> server: what a pull leaves out or takes */
+	FRAME_RULE,  /* client -> server: what is left out or taken */
 	FRAME_GOT,   /* how many DATA of a data connection are complete */
 	FRAME_LOST,  /* a data connection is over at the sender */
+	FRAME_KEEP,  /* names in a directory of the source that nothing comes of */
 	FRAME_TYPE_END,
 };
 
@@ -115,12 +116,15 @@ enum {
 	NEED_TRUSTED = 1u << 1,   /* what is not listed is there, by size and time */
 	WANT_DIRECTORY = 1u << 0, /* must be a directory (trailing slash, several sources) */
 	WANT_LAST = 1u << 1,      /* no further WANT comes */
-	WANT_CONTENTS = 1u << 2,  /* of a directory that is pulled what is in it, into the place */
+	/* of a directory that is pulled what is in it, into the place; in a push with DELETE: the
+	 * place is to be as the one source is */
+	WANT_CONTENTS = 1u << 2,
 	ACK_DURABLE = 1u << 0,    /* absent: verified and visible, not synced */
 	ERR_DIRECTORY = 1u << 0,  /* the id is a directory's */
 	ATTR_DIRECTORY = 1u << 0, /* the id is a directory's */
 	RULE_EXCLUDE = 1u << 0,
 	GOT_LAST = 1u << 0, /* the connection is over at the receiver: there will be no more */
+	LEAVE_COMPLETE = 1u << 0, /* all names in it have been told: what else is there goes */
 };
 
 struct frame {
@@ -160,6 +164,7 @@ bool wire_is_raw(enum frame_type type);
 #define WIRE_ATTR_BYTES_MIN   12
 #define WIRE_XATTR_HEAD_BYTES 8 /* of one attribute; name and value follow */
 #define WIRE_RULE_BYTES_MAX   4096
+#define WIRE_KEEP_BYTES_MIN   2 /* a name of one byte */
 #define WIRE_SUM_BYTES_MAX    (LIMIT_DATA_BYTES / LEAF_BYTES * DIGEST_BYTES)
 #define WIRE_VOID_BYTES       4
 #define WIRE_NAK_BYTES        20
@@ -185,7 +190,9 @@ enum wire_tree {
 	TREE_OWNER = 1u << 2,
 	TREE_XATTRS = 1u << 3,
 	TREE_PRIVILEGED = 1u << 4, /* with XATTRS: those that only root may set, too */
-	TREE_ALL = TREE_RECURSIVE | TREE_LINKS | TREE_OWNER | TREE_XATTRS | TREE_PRIVILEGED,
+	TREE_DELETE = 1u << 5,     /* with RECURSIVE: what the source has not is removed */
+	TREE_ALL = TREE_RECURSIVE | TREE_LINKS | TREE_OWNER | TREE_XATTRS | TREE_PRIVILEGED |
+		   TREE_DELETE,
 };
 
 /* Wishes of the client for this session. Local policy of the server may refuse, never widen. */
@@ -212,7 +219,8 @@ struct wire_setup {
 
 /*
  * A path as components, for WANT. No component is empty, ".", "..", longer than LIMIT_NAME_BYTES or
- * holds '/' or NUL; at most LIMIT_DEPTH of them; none at all is the root itself.
+ * holds '/' or NUL; at most LIMIT_DEPTH of them; none at all is the root itself. The names of a
+ * KEEP lie side by side in the same way, at least one and as many as there are.
  */
 struct wire_path {
 	const uint8_t *bytes; /* (u8 length, bytes)*, borrowed */
@@ -364,6 +372,14 @@ bool wire_attr_next(const uint8_t *bytes, size_t length, size_t *at, struct wire
 int wire_build_rule(const char *pattern, uint8_t *ret_bytes, size_t cap) must_check;
 int wire_parse_rule(
 	const uint8_t *bytes, size_t length, char ret_pattern[WIRE_RULE_BYTES_MAX + 1]) must_check;
+/*
+ * One name more of a KEEP, ended by a NUL here. Returns the bytes added; -ENOBUFS when cap is too
+ * small for it; what wire_name_check says of it.
+ */
+int wire_build_kept(const char *name, uint8_t *ret_bytes, size_t cap) must_check;
+/* -EPROTO: malformed or empty; -EINVAL: a name that wire_name_check refuses. To be iterated by
+ * wire_path_next. */
+int wire_parse_keep(const uint8_t *bytes, size_t length, struct wire_path *ret_names) must_check;
 int wire_build_ranges(const struct zh_extent *range, size_t count, uint8_t *ret_bytes, size_t cap);
 /* Ranges must be sorted, not empty, not overlapping, and end by INT64_MAX. Returns 0. Of a PACK's
  * NEED they are numbers of members. */

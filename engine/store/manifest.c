@@ -191,6 +191,22 @@ void manifest_add(struct manifest *manifest, const struct manifest_entry *entry)
 	(void)pthread_mutex_unlock(&manifest->lock);
 }
 
+static bool same_inode(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+bool manifest_is(const struct manifest *manifest, const struct stat *st)
+{
+	struct stat own;
+
+	if (!manifest)
+		return false;
+	return (sys_fstat(manifest->fd, &own) == 0 && same_inode(&own, st)) ||
+	       (sys_fstatat(manifest->dir, manifest->name, &own, AT_SYMLINK_NOFOLLOW) == 0 &&
+		       same_inode(&own, st));
+}
+
 /* A regular file may be replaced; a link to a device, say, must not become a file. */
 static int check_target(int dir, const char *name)
 {

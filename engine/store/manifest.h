@@ -11,6 +11,8 @@
 #include "base/err.h"
 #include "base/leaf.h"
 
+struct stat;
+
 #define MANIFEST_DEPTH_MAX  256
 #define MANIFEST_PATH_MAX   65535 /* so many names of 255 bytes, with what is between them */
 #define MANIFEST_TARGET_MAX 4095  /* no Linux makes a longer link */
@@ -52,6 +54,8 @@ int manifest_open(
  * told by manifest_close: the transfer goes on, but the manifest gets no name.
  */
 void manifest_add(struct manifest *manifest, const struct manifest_entry *entry);
+/* Whether this is what is being written, or what that is to replace. NULL: it is not. */
+bool manifest_is(const struct manifest *manifest, const struct stat *st);
 /*
  * Ends it: synced and named, or an error and, unless only the directory could not be synced, as if
  * it had not been begun. Frees it in any case. Fills err.

@@ -8,8 +8,8 @@
 
 #include "base/clock.h"
 #include "base/sys.h"
+#include "store/listing.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <sys/file.h>
@@ -23,31 +23,12 @@
  * most. */
 #define LEFTOVERS_MOST 65536
 
-struct listing {
-	int dir;
-	size_t at, length;
-	_Alignas(struct dirent64) uint8_t records[8192];
-};
-
 /* The next name, or NULL at the end or when it cannot be read. */
 static const char *next_name(struct listing *listing)
 {
 	const struct dirent64 *entry;
 
-	for (;;) {
-		if (listing->at == listing->length) {
-			ssize_t got = sys_getdents(
-				listing->dir, listing->records, sizeof(listing->records));
-			if (got <= 0)
-				return NULL;
-			listing->at = 0;
-			listing->length = (size_t)got;
-		}
-		entry = (const struct dirent64 *)(listing->records + listing->at);
-		listing->at += entry->d_reclen;
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-			return entry->d_name;
-	}
+	return listing_next(listing, &entry) > 0 ? entry->d_name : NULL;
 }
 
 static void remove_files(int dir, size_t *budget)

@@ -38,6 +38,8 @@ struct frame {
 	int error;                /* why the rest is missing; to be given after the names */
 	bool ended;               /* nothing is to be read any more */
 	bool listed;              /* next and count are of walk.list */
+	bool whole;               /* it was read to its end */
+	bool cut;                 /* a name of it is longer than any that can be given */
 };
 
 struct walk {
@@ -47,6 +49,7 @@ struct walk {
 	uint64_t *next_id;
 	uint64_t device;
 	bool read_links;
+	bool tells_left_out;
 	int dir; /* the deepest frame's directory, held; -1: not */
 	size_t depth;
 	struct frame frame[DIRS_DEPTH_MOST + 1];
@@ -77,6 +80,7 @@ static void frame_end(struct frame *frame, int error)
 	frame->fd = -1;
 	frame->error = error;
 	frame->ended = true;
+	frame->whole = false;
 }
 
 /* Of the directory only these names are looked for, and it is not read. */
@@ -211,8 +215,10 @@ static int walk_read(struct walk *walk)
 		if (got > 0)
 			used += (size_t)got;
 	}
-	if (got <= 0)
+	if (got <= 0) {
 		frame_end(frame, (int)got);
+		frame->whole = got == 0;
+	}
 	return frame_take(frame, walk->entries, used);
 }
 
@@ -329,13 +335,17 @@ static int walk_look(struct walk *walk, const char *name, struct walk_entry *ent
 
 	entry_init(entry, WALK_FAILED, walk_top(walk)->id, name);
 	walk_set_path(walk, name);
-	if (strlen(name) > ROOT_NAME_MAX)
+	if (strlen(name) > ROOT_NAME_MAX) {
+		walk_top(walk)->cut = true;
 		return walk_fail(walk, entry, -ENAMETOOLONG, "the name is too long");
+	}
 	r = sys_fstatat(walk->dir, name, &st, AT_SYMLINK_NOFOLLOW);
 	directory = r < 0 || S_ISDIR(st.st_mode);
 	if (!walk_rules_take(walk->rules, walk->path, directory) &&
-		(r == 0 || !walk_rules_take(walk->rules, walk->path, false)))
-		return 0; /* nobody asked for it, even if it cannot be looked at */
+		(r == 0 || !walk_rules_take(walk->rules, walk->path, false))) {
+		entry->kind = WALK_LEFT_OUT;
+		return walk->tells_left_out; /* even if it cannot be looked at */
+	}
 	if (r < 0)
 		return walk_fail(walk, entry, r, "cannot be looked at");
 	entry_take(entry, &st);
@@ -464,6 +474,7 @@ static int walk_leave(struct walk *walk, struct walk_entry *entry)
 	walk->path[frame->path_length] = '\0';
 	name = strrchr(walk->path, '/');
 	entry_init(entry, WALK_LEAVE, frame->parent, name ? name + 1 : walk->path);
+	entry->whole = frame->whole && !frame->cut;
 	if (frame->error < 0) {
 		int error = frame->error;
 		frame->error = 0;
@@ -501,6 +512,11 @@ int walk_next(struct walk *walk, struct walk_entry *ret_entry)
 		if (r != 0)
 			return r;
 	}
+}
+
+void walk_tell_left_out(struct walk *walk)
+{
+	walk->tells_left_out = true;
 }
 
 void walk_skip(struct walk *walk)

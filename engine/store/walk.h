@@ -71,6 +71,7 @@ enum walk_kind {
 			   missing; its WALK_LEAVE still comes if its WALK_DIRECTORY has.
 			   Of `start` the name is empty and the parent itself. Of a name of a
 			   list it is all that is lacking of it, which may be several components */
+	WALK_LEFT_OUT,  /* by a rule; only after walk_tell_left_out */
 };
 
 struct walk_entry {
@@ -89,6 +90,7 @@ struct walk_entry {
 	uint64_t links;
 	uint64_t blocks;    /* of 512 bytes; fewer than the size needs: sparse */
 	const char *target; /* of a link; good until the next call */
+	bool whole;         /* WALK_LEAVE: it was read to its end, and every name was given */
 	struct zh_error error;
 };
 
@@ -108,8 +110,13 @@ struct walk;
 int walk_new(struct dirs *dirs, uint64_t start, const struct walk_rules *rules,
 	const struct walk_list *list, bool read_links, uint64_t *next_id,
 	struct walk **ret_walk) must_check;
-/* 1: *ret_entry is the next thing. 0: that was all. Negative: -ENOMEM. */
+/*
+ * 1: *ret_entry is the next thing. 0: that was all, and ret_entry->whole is that of start.
+ * Negative: -ENOMEM.
+ */
 int walk_next(struct walk *walk, struct walk_entry *ret_entry) must_check;
+/* From now on what is left out by the rules is given, too, as WALK_LEFT_OUT. */
+void walk_tell_left_out(struct walk *walk);
 /* After WALK_DIRECTORY: do not go into it, its WALK_LEAVE comes next. */
 void walk_skip(struct walk *walk);
 void walk_free(struct walk *walk);

@@ -14,6 +14,7 @@ declare -gA value=(
   [--owner]=- [--exclude]=x [--include]=x [--files-from]='' [--null]=-
   [--existing]=digest [--dry-run]=- [--manifest]="$BATS_TEST_TMPDIR/m"
   [--limit]=100MB [--nice]=- [--retry]=1 [--help]=- [--xattrs]=- [--privileged-xattrs]=-
+  [--delete]=-
 )
 
 @test "every option of copy is accepted, in both forms" {
@@ -22,7 +23,7 @@ declare -gA value=(
   random_file "$T/local/f" 100000
   for option in $(options_of copy); do
     [[ -v value[$option] ]] || fail "$option is not tested"
-    [[ ! $option =~ ^--(key|insecure|help|files-from|null|dry-run)$ ]] || continue
+    [[ ! $option =~ ^--(key|insecure|help|files-from|null|dry-run|delete)$ ]] || continue
     if [[ ${value[$option]} == - ]]; then
       copies "$option" "$T/local/f" "$url/$((++count))"
       same "$T/local/f" "$T/root/$count"

@@ -378,3 +378,92 @@ has_ended() {
   failed 1 "--dry-run"
   [[ ! -e $T/m ]] || fail "a manifest was made"
 }
+
+# Four names that no source has, one of them for a rule.
+make_extra() {
+  mkdir -p "$1/old/deep"
+  random_file "$1/old/deep/file" 300000
+  random_file "$1/old/top" 10
+  random_file "$1/top" 10
+}
+
+@test "--files-from and --delete do not go together" {
+  serve
+  make_tree "$T/local/tree"
+  copies -r "$T/local/tree/." "$url/"
+  make_extra "$T/root"
+  echo sub/small >"$T/list"
+  exactly "$T/root" >"$T/before"
+  for option in --delete --delete\ -r --delete\ --dry-run; do
+    # shellcheck disable=SC2086
+    listed $option
+    failed 1 "no --delete"
+  done
+  exactly "$T/root" | diff "$T/before" - || fail "something was changed"
+}
+
+@test "--dry-run --delete counts what would go, and nothing goes" {
+  local source
+  serve
+  make_tree "$T/local/tree"
+  copies -r "$T/local/tree" "$url/"
+  make_extra "$T/root/tree"
+  cp -a "$T/root/tree" "$T/local/back"
+  cp -a "$T/root/tree" "$T/root/contents"
+  cp -a "$T/local/tree" "$T/root/back"
+  for source in "$T/local/tree $url/" "$T/local/tree/. $url/contents" "$url/back $T/local" \
+    "$url/back/. $T/local/back"; do
+    # shellcheck disable=SC2086
+    dry -r --json --delete --exclude /top $source
+    json_is_valid
+    is "$status $(lacking) $(count deleted) $(count files_skipped)" "0 [] 4 7"
+    # shellcheck disable=SC2086
+    dry -r --delete $source
+    tr '\n' ' ' <"$T/out" | grep -qF '5 names would be removed' || fail "the summary does not say it"
+  done
+  # what is not there has nothing that could go
+  dry -r --json --delete "$T/local/tree" "$url/absent"
+  is "$status $(count deleted) $(count directories_made)" "0 0 6"
+  dry -r --json --delete "$url/tree/." "$T/local/absent"
+  is "$status $(count deleted)" "0 0"
+  copies -r --json --delete --max-open 1 --exclude /top "$T/local/tree" "$url/"
+  is "$(count deleted)" 4
+  [[ -e $T/root/tree/top ]] || fail "what is left out is gone"
+}
+
+@test "--delete: what is in a source is pulled as it is pushed" {
+  local from
+  serve
+  make_tree "$T/root/tree"
+  for from in "$url/tree/." "$url/tree/./"; do
+    mkdir -p "$T/local/mirror"
+    make_extra "$T/local/mirror"
+    random_file "$T/local/beside" 10
+    copies -r --json --delete --exclude /top "$from" "$T/local/mirror"
+    json_is_valid
+    is "$(count deleted)" 4
+    diff -r -x top "$T/root/tree" "$T/local/mirror" || fail "no mirror"
+    [[ -e $T/local/mirror/top && -e $T/local/beside ]] || fail "more than the mirror was pruned"
+    copies -r --json --delete "$from" "$T/local/mirror"
+    is "$(count deleted) $(sent)" "1 0"
+    rm -r "$T/local/mirror"
+  done
+  # a name of its own: what is beside it stays
+  make_extra "$T/local"
+  copies -r --json --delete "$url/tree" "$T/local"
+  is "$(count deleted)" 0
+  same_tree "$T/root/tree" "$T/local/tree"
+  [[ -e $T/local/old/deep/file ]] || fail "what is beside the mirror is gone"
+  # what is not there is made
+  copies -r --json --delete "$url/tree/." "$T/local/new"
+  diff -r "$T/root/tree" "$T/local/new"
+  # what is no directory has nothing in it
+  random_file "$T/root/file" 10
+  copy -r --delete "$url/file/." "$T/local/tree"
+  [[ $status -ne 0 ]] || fail "a file is taken for a directory"
+  copy -r --delete "$url/absent/." "$T/local/tree"
+  [[ $status -ne 0 ]] || fail "what is not there is no failure"
+  same_tree "$T/root/tree" "$T/local/tree"
+  copy -r --delete "$url/tree/." "$url/file" "$T/local"
+  failed 1 "by itself"
+}

@@ -804,3 +804,345 @@ PY
   copies -r --xattrs "$T/local/tree" "$url/"
   is "$(xattrs "$T/root/tree" trusted. security.capability | wc -l)" 3
 }
+
+# Nine names that no source has.
+make_extra() {
+  mkdir -p "$1/old" "$1/sub/extra/deep"
+  random_file "$1/old/file" 10
+  random_file "$1/sub/extra/deep/file" 300000
+  random_file "$1/.hidden" 10
+  random_file "$1/sub/a b" 10
+  ln -s "$T/canary" "$1/out"
+  mkfifo "$1/sub/pipe"
+}
+
+@test "--delete: what the source has not goes, what is beside the mirror stays, and so it is the second time" {
+  serve
+  make_tree "$T/local/tree"
+  copies -r "$T/local/tree" "$url/"
+  make_extra "$T/root/tree"
+  random_file "$T/root/beside" 10
+  copies -r --json "$T/local/tree" "$url/"
+  json_is_valid
+  is "$(count deleted)" 0
+  [[ -e $T/root/tree/old/file ]] || fail "it goes without being asked for"
+  copies -r --json --delete "$T/local/tree" "$url/"
+  json_is_valid
+  is "$(count deleted) $(count files_failed) $(count files_skipped)" "9 0 7"
+  same_tree "$T/local/tree" "$T/root/tree"
+  [[ -e $T/root/beside ]] || fail "what is beside the mirror is gone"
+  copies -r --json --delete "$T/local/tree" "$url/"
+  is "$(count deleted) $(sent)" "0 0"
+  same_tree "$T/local/tree" "$T/root/tree"
+  mkdir "$T/back"
+  cp -a "$T/root/tree" "$T/back/"
+  make_extra "$T/back/tree"
+  random_file "$T/back/beside" 10
+  copies -r --json --delete "$url/tree" "$T/back"
+  json_is_valid
+  is "$(count deleted) $(count files_failed)" "9 0"
+  same_tree "$T/local/tree" "$T/back/tree"
+  [[ -e $T/back/beside ]] || fail "what is beside the mirror is gone"
+  make_extra "$T/root/tree"
+  copies -r --delete "$T/local/tree" "$url/"
+  grep -q '9 names were removed' <(tr '\n' ' ' <"$T/out") || fail "the summary does not say it"
+}
+
+@test "--delete: files that are gone, new and changed at once, over several streams" {
+  local number
+  serve
+  mkdir -p "$T/local/tree"/{1..9}
+  for number in {1..200}; do
+    random_file "$T/local/tree/$((number % 9 + 1))/$number" "$((number * 100))"
+  done
+  random_file "$T/local/tree/large" 3000000
+  copies -r "$T/local/tree" "$url/"
+  rm -r "$T/local/tree"/{3,5/*5}
+  mv "$T/local/tree/large" "$T/local/tree/1/moved"
+  random_file "$T/local/tree/7/new" 100
+  copies -r --delete --streams 4 "$T/local/tree" "$url/"
+  same_tree "$T/local/tree" "$T/root/tree"
+  copies -r --delete --existing=trust "$T/local/tree/." "$url/tree"
+  same_tree "$T/local/tree" "$T/root/tree"
+}
+
+@test "--delete: the destination itself is pruned only of what is in one source" {
+  serve
+  make_tree "$T/local/tree"
+  make_tree "$T/local/two"
+  mkdir "$T/root/to"
+  random_file "$T/root/to/old" 10
+  random_file "$T/root/beside" 10
+  copies -r --delete "$T/local/tree" "$T/local/two" "$url/to"
+  [[ -e $T/root/to/old ]] || fail "a place that several sources are in was pruned"
+  copies -r --delete "$T/local/tree" "$url/to"
+  [[ -e $T/root/to/old && -d $T/root/to/two ]] || fail "a place that a source is in was pruned"
+  copies -r --json --delete "$T/local/tree/." "$url/to"
+  diff -r "$T/local/tree" "$T/root/to"
+  [[ -e $T/root/beside ]] || fail "more than the place was pruned"
+  (cd "$T/local/tree" && copies -r --delete . "$url/")
+  diff -r -x .zerohaul-staging "$T/local/tree" "$T/root"
+  mkdir "$T/local/mirror"
+  random_file "$T/local/mirror/old" 10
+  copies -r --delete "$url/" "$T/local/mirror"
+  diff -r "$T/local/tree" "$T/local/mirror"
+  copies -r --delete "$T/local/tree/." "$url/new"
+  diff -r "$T/local/tree" "$T/root/new"
+}
+
+@test "--delete is refused where it could mean something else" {
+  serve
+  make_tree "$T/local/tree"
+  random_file "$T/local/f" 10
+  random_file "$T/root/f" 10
+  copy --delete "$T/local/f" "$url/"
+  failed 1 "--delete needs --recursive"
+  copy -r --delete --receive-strategy=discard --verify=none --durability=none "$T/local/tree" "$url/"
+  failed 1 "--delete"
+  copy -r --delete "$T/local/tree/." "$T/local/f" "$url/"
+  failed 1 "by itself"
+  copy -r --delete "$url/" "$url/f" "$T/local"
+  failed 1 "by itself"
+  copy -r --delete "$T/local/tree" "$url/f"
+  failed 30 "has to be a directory"
+  copy -r --delete "$url/" "$T/local/f"
+  failed 34 "has to be a directory"
+  [[ -e $T/local/f && -e $T/root/f ]] || fail "something changed"
+  kill "$server"
+  start_server read-only --root "$T/root" --key "$T/key" --read-only
+  copy -r --delete "$T/local/tree/." "$url/"
+  failed 14 "read-only"
+  [[ -e $T/root/f ]] || fail "a read-only server removes"
+}
+
+@test "--delete: what rules leave out stays, at both sides and in what goes" {
+  local rules=(--exclude '*.o' --exclude build/ --exclude /top --include keep.c --exclude 'sub/*.c')
+  serve
+  make_tree "$T/local/tree"
+  random_file "$T/local/tree/sub/a.o" 10
+  cp -a "$T/local/tree" "$T/mirror"
+  rm "$T/mirror/sub/a.o"
+  mkdir -p "$T/mirror/build/deep" "$T/mirror/old/build" "$T/mirror/old/deep" "$T/mirror/old/empty"
+  random_file "$T/mirror/sub/a.o" 20 # another content than the source
+  random_file "$T/mirror/sub/own.o" 10
+  random_file "$T/mirror/sub/x.c" 10
+  random_file "$T/mirror/build/deep/file" 10
+  random_file "$T/mirror/old/build/file" 10
+  random_file "$T/mirror/old/deep/x.o" 10
+  random_file "$T/mirror/top" 10
+  cp -a "$T/mirror" "$T/expected"
+  random_file "$T/mirror/gone" 10
+  random_file "$T/mirror/old/top" 10
+  random_file "$T/mirror/old/file" 10
+  random_file "$T/mirror/sub/keep.c" 10
+  rmdir "$T/expected/old/empty"
+  cp -a "$T/mirror" "$T/root/tree"
+  cp -a "$T/mirror" "$T/local/back"
+  cp -a "$T/mirror" "$T/root/contents"
+  copies -r --json --delete "${rules[@]}" "$T/local/tree" "$url/"
+  diff -r "$T/expected" "$T/root/tree" || fail "not what was to stay"
+  is "$(count deleted)" 5
+  copies -r --delete "${rules[@]}" "$T/local/tree/." "$url/contents"
+  diff -r "$T/expected" "$T/root/contents" || fail "not what was to stay in the place"
+  rm -r "$T/root/tree"
+  cp -a "$T/local/tree" "$T/root/back"
+  copies -r --json --delete "${rules[@]}" "$url/back" "$T/local"
+  diff -r "$T/expected" "$T/local/back" || fail "not what was to stay in a pull"
+  is "$(count deleted)" 5
+}
+
+@test "--delete: links and special files of the source that are not carried keep their names" {
+  serve
+  make_links "$T/local/tree"
+  mkfifo "$T/local/tree/fifo"
+  cp -a "$T/local/tree" "$T/root/"
+  random_file "$T/root/tree/old" 10
+  copies -r --json --delete "$T/local/tree" "$url/"
+  is "$(count deleted) $(count links_skipped) $(count special_skipped)" "1 7 1"
+  diff <(cd "$T/local/tree" && find . | sort) <(cd "$T/root/tree" && find . | sort)
+  rm "$T/local/tree/dangling"
+  copies -r -l --json --delete "$T/local/tree" "$url/"
+  is "$(count deleted)" 1
+  diff <(cd "$T/local/tree" && find . | sort) <(cd "$T/root/tree" && find . | sort)
+}
+
+@test "--delete: where the source cannot be read nothing is removed" {
+  serve
+  make_tree "$T/local/tree"
+  random_file "$T/local/tree/secret" 100
+  random_file "$T/local/tree/large-secret" 300000
+  mkdir -p "$T/local/tree/closed/deep"
+  random_file "$T/local/tree/closed/deep/f" 100
+  cp -a "$T/local/tree" "$T/root/"
+  random_file "$T/root/tree/closed/other" 100
+  cp -a "$T/root/tree" "$T/expected"
+  random_file "$T/root/tree/old" 100
+  random_file "$T/root/tree/sub/old" 100
+  chmod 000 "$T/local/tree"/{secret,large-secret,closed}
+  cp "$T/key" "$T/key-user"
+  chmod 600 "$T/key-user"
+  [[ $EUID -ne 0 ]] || chown -R 65534:65534 "$T/local" "$T/key-user"
+  zh_as_user copy -r --json --delete --key "$T/key-user" "$T/local/tree" "$url/"
+  is "$status" 3
+  is "$(json 'sorted(f["file"] for f in o["failures"])')" \
+    "['tree/closed', 'tree/large-secret', 'tree/secret']"
+  is "$(count deleted)" 2
+  chmod -R u+rwX "$T/root/tree" # the mode of what is closed came over
+  diff -r "$T/expected" "$T/root/tree" || fail "something that the source has is gone"
+  chmod 700 "$T/local/tree/closed"
+  # the source itself
+  chmod 000 "$T/local/tree"
+  zh_as_user copy -r --json --delete --key "$T/key-user" "$T/local/tree" "$url/"
+  [[ $status -ne 0 ]] || fail "what cannot be read is no failure"
+  zh_as_user copy -r --json --delete --key "$T/key-user" "$T/local/gone" "$url/tree"
+  [[ $status -ne 0 ]] || fail "what is not there is no failure"
+  diff -r "$T/expected" "$T/root/tree" || fail "something was removed for want of a source"
+  chmod 700 "$T/local/tree"
+}
+
+@test "--delete: what cannot be removed is named, and the rest goes" {
+  need_root
+  serve
+  make_tree "$T/local/tree"
+  cp -a "$T/local/tree" "$T/root/"
+  make_extra "$T/root/tree"
+  mkdir "$T/root/tree/old/mounted"
+  mount -t tmpfs -o size=64k none "$T/root/tree/old/mounted" || skip "no tmpfs can be mounted"
+  mounts+=("$T/root/tree/old/mounted")
+  random_file "$T/root/tree/old/mounted/precious" 10
+  copy -r --json --delete "$T/local/tree" "$url/"
+  is "$status" 3
+  json_is_valid
+  is "$(count files_failed) $(count deleted)" "1 8"
+  is "$(json 'o["failures"][0]["stage"]')" delete
+  [[ $(json 'o["failures"][0]["text"]') == tree/old/mounted:* ]] || fail "it is not named"
+  [[ -e $T/root/tree/old/mounted/precious ]] || fail "another file system was emptied"
+  rm "$T/root/tree/old/mounted/precious"
+  umount "$T/root/tree/old/mounted"
+  mounts=()
+  copies -r --json --delete "$T/local/tree" "$url/"
+  is "$(count deleted)" 2
+  same_tree "$T/local/tree" "$T/root/tree"
+}
+
+@test "--delete: what has a name of the source stays, whatever it is, and no link is followed" {
+  local links
+  serve
+  mkdir -p "$T/local/tree"/{directory,linked,found} "$T/root/tree"/{file,link,found,old} "$T/outside"
+  random_file "$T/local/tree/file" 10
+  random_file "$T/local/tree/directory/inside" 10
+  random_file "$T/local/tree/linked/inside" 10
+  ln -s file "$T/local/tree/link"
+  random_file "$T/root/tree/file/precious" 10
+  random_file "$T/root/tree/link/precious" 10
+  random_file "$T/root/tree/directory" 10
+  random_file "$T/outside/precious" 10
+  ln -s "$T/outside" "$T/root/tree/linked"
+  ln -s "$T/outside" "$T/root/tree/found/old"
+  ln -s "$T/outside" "$T/root/tree/old/old"
+  cp -a "$T/root/tree" "$T/expected"
+  rm -r "$T/expected/old" "$T/expected/found/old"
+  for links in '' yes; do
+    copy -r --json --delete ${links:+--links} "$T/local/tree" "$url/"
+    is "$status" 3
+    json_is_valid
+    diff -r --no-dereference "$T/expected" "$T/root/tree" || fail "more than what is old is gone"
+    [[ -e $T/outside/precious ]] || fail "a link was followed"
+  done
+  # the mirror itself is a link
+  mv "$T/root/tree" "$T/root/real"
+  ln -s real "$T/root/tree"
+  random_file "$T/root/real/old" 10
+  copy -r --delete "$T/local/tree" "$url/"
+  [[ $status -ne 0 && -e $T/root/real/old ]] || fail "the mirror was found behind a link"
+  copy -r --delete "$T/local/tree/." "$url/tree"
+  [[ $status -ne 0 && -e $T/root/real/old ]] || fail "the place was found behind a link"
+}
+
+@test "--delete: nothing is removed from what is mounted in the mirror" {
+  need_root
+  serve
+  make_tree "$T/local/tree"
+  copies -r "$T/local/tree" "$url/"
+  mkdir -p "$T/root/tree/old/bound" "$T/outside/deep"
+  random_file "$T/outside/precious" 10
+  random_file "$T/outside/deep/precious" 10
+  random_file "$T/root/tree/old/file" 10
+  mount -t tmpfs -o size=64k none "$T/root/tree/sub" || skip "no tmpfs can be mounted"
+  mounts+=("$T/root/tree/sub")
+  random_file "$T/root/tree/sub/precious" 10
+  mount --bind "$T/outside" "$T/root/tree/old/bound" || skip "nothing can be bound"
+  mounts+=("$T/root/tree/old/bound")
+  touch "$T/root/tree/file"
+  mount --bind "$T/outside/precious" "$T/root/tree/file"
+  mounts+=("$T/root/tree/file")
+  copy -r --json --delete "$T/local/tree" "$url/"
+  is "$status $(count deleted)" "3 1"
+  [[ -e $T/root/tree/sub/precious && -e $T/outside/precious && -e $T/outside/deep/precious ]] ||
+    fail "something that is mounted was removed"
+}
+
+@test "--delete: a manifest in the mirror is not taken for something old" {
+  serve
+  make_tree "$T/root/tree"
+  mkdir "$T/back"
+  copies -r --delete --manifest "$T/back/tree.list" "$url/tree" "$T/back"
+  random_file "$T/back/tree/old" 10
+  copies -r --delete --manifest "$T/back/tree/list" "$url/tree" "$T/back"
+  [[ ! -e $T/back/tree/old ]] || fail "what is old is there"
+  succeeds verify "$T/back/tree/list" "$T/back"
+  copies -r --delete --manifest "$T/back/tree/list" "$url/tree" "$T/back"
+  succeeds verify "$T/back/tree/list" "$T/back"
+  copies -r --json --delete "$url/tree" "$T/back"
+  is "$(count deleted)" 1
+}
+
+@test "--delete: killed in the middle, nothing of the source is lost, and the next time it is a mirror" {
+  local number
+  partials_allowed=1
+  serve
+  make_tree "$T/local/tree"
+  random_file "$T/local/tree/sub/huge" 40000000
+  for number in {1..20}; do
+    mkdir -p "$T/local/tree/$number"
+    random_file "$T/local/tree/$number/f" 400000
+  done
+  copies -r "$T/local/tree" "$url/"
+  cp -a "$T/root/tree" "$T/full"
+  for number in 1 2 3 4; do
+    make_extra "$T/root/tree"
+    random_file "$T/local/tree/sub/huge" 40000000
+    "$ZEROHAUL" copy -q -r --delete --pacing 40M --key "$T/key" "$T/local/tree" "$url/" 3>&- &
+    sleep "0.$((number * 2))"
+    kill -KILL $! 2>/dev/null || true
+    wait $! 2>/dev/null || true
+    diff <(cd "$T/full" && find . | sort) \
+      <(cd "$T/full" && find . -exec test -e "$T/root/tree/{}" \; -print | sort) ||
+      fail "something that the source has is gone"
+    rm -rf "$T/root/tree/out" "$T/root/tree/sub/pipe"
+  done
+  copies -r --delete "$T/local/tree" "$url/"
+  same_tree "$T/local/tree" "$T/root/tree"
+}
+
+@test "--delete with --xattrs: the mirror has the attributes, and the place keeps its own" {
+  serve
+  make_tree "$T/local/tree"
+  make_xattrs "$T/local/tree"
+  copies -r --xattrs "$T/local/tree" "$url/"
+  make_extra "$T/root/tree"
+  set_xattr "$T/root/tree/old/file" user.a 10
+  drop_xattr "$T/local/tree/sub" user.of-a-directory
+  set_xattr "$T/local/tree/modes" user.new 10
+  copies -r --xattrs --delete --json "$T/local/tree" "$url/"
+  is "$(count deleted) $(count files_failed) $(sent)" "9 0 0"
+  same_tree "$T/local/tree" "$T/root/tree"
+  same_xattrs "$T/local/tree" "$T/root/tree"
+  make_extra "$T/root/tree"
+  set_xattr "$T/root/tree" user.place 10
+  chmod 700 "$T/root/tree"
+  copies -r --xattrs --delete --json "$T/local/tree/." "$url/tree"
+  is "$(count deleted) $(count files_failed) $(stat -c %a "$T/root/tree")" "9 0 700"
+  is "$(xattrs "$T/root/tree" user.place user.top | cut -d' ' -f1,2)" $'. user.place\n. user.top'
+  is "$(diff -r "$T/local/tree" "$T/root/tree")" ""
+}

@@ -11,6 +11,7 @@
 
 #include "store/digest.h"
 #include "store/dirs.h"
+#include "store/prune.h"
 #include "store/root.h"
 #include "store/scratch.h"
 #include "store/source.h"
@@ -771,6 +772,71 @@ static void run_walk(struct trial *trial)
 	dirs_free(dirs);
 }
 
+static bool goes_on_for_ever(void *context)
+{
+	(void)context;
+	return true;
+}
+
+static void count_what_stays(void *context, const char *path, int r, const char *what)
+{
+	assert_true(r < 0);
+	assert_true(path[0] != '\0' && what[0] != '\0');
+	(*(size_t *)context)++;
+}
+
+/* Prunes dir of all but names; how many are told to stay. */
+static size_t prune_once(int dir, const struct prune_names *names)
+{
+	struct prune *prune = calloc(1, sizeof(*prune));
+	size_t stays = 0;
+
+	assert_non_null(prune);
+	prune->goes_on = goes_on_for_ever;
+	prune->stays = count_what_stays;
+	prune->context = &stays;
+	TEXT_SET(prune->path, "pruned");
+	assert_int_equal(prune_directory(prune, dir, names), 0);
+	free(prune);
+	return stays;
+}
+
+static void run_prune(struct trial *trial)
+{
+	static const char *const goes[] = { "pruned/gone", "pruned/d", "pruned/d/file",
+		"pruned/d/link", "pruned/d/e", "pruned/d/e/file" };
+	struct arena *a = trial->arena;
+	struct prune_names names = { 0 };
+	size_t left = 0;
+
+	(void)mkdirat(a->root, "pruned", 0755);
+	(void)mkdirat(a->root, "pruned/named", 0755);
+	(void)mkdirat(a->root, "pruned/d", 0755);
+	(void)mkdirat(a->root, "pruned/d/e", 0755);
+	random_file(a->root, "pruned/named/file", SMALL, OLD);
+	text_file(a->root, "pruned/gone", "x");
+	text_file(a->root, "pruned/d/file", "x");
+	text_file(a->root, "pruned/d/e/file", "x");
+	(void)symlinkat("../../outside", a->root, "pruned/d/link");
+	assert_int_equal(prune_names_add(&names, "named", 5), 0);
+	assert_int_equal(prune_names_add(&names, "absent", 6), 0);
+	int dir = openat(a->root, "pruned", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	begin(trial);
+	size_t stays = prune_once(dir, &names);
+	end(trial, stays > 0 ? -EIO : 0, NULL);
+	assert_true(random_at(a->root, "pruned/named/file", SMALL, OLD));
+	for (size_t i = 0; i < ARRAY_LEN(goes); i++)
+		left += faccessat(a->root, goes[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	if (stays == 0) /* never does something stay without a word */
+		assert_int_equal(left, 0);
+	/* whatever stayed, the next attempt works */
+	assert_int_equal(prune_once(dir, &names), 0);
+	assert_int_equal(entry_count(a->root, "pruned"), 1);
+	assert_true(random_at(a->root, "pruned/named/file", SMALL, OLD));
+	prune_names_free(&names);
+	close(dir);
+}
+
 /* Variants: a tree that is right, then one with another content. */
 static void run_verify(struct trial *trial)
 {
@@ -898,6 +964,11 @@ static void a_walk_is_complete_or_tells_what_is_missing(void **state)
 	sweep(state, run_walk, 2);
 }
 
+static void what_is_not_named_goes_or_is_told(void **state)
+{
+	sweep(state, run_prune, 1);
+}
+
 static void a_digest_is_right_or_an_error(void **state)
 {
 	sweep(state, run_digest, 1);
@@ -933,6 +1004,8 @@ int main(void)
 		ARENA_TEST(a_numbered_directory_is_the_right_one_or_an_error),
 		ARENA_TEST(a_directory_is_made_and_known_or_neither),
 		ARENA_TEST(a_walk_is_complete_or_tells_what_is_missing),
+		ARENA_TEST(what_is_not_named_goes_or_is_told),
+		ARENA_TEST_ON_TMPFS(what_is_not_named_goes_or_is_told),
 		ARENA_TEST_ON_TMPFS(a_digest_is_right_or_an_error),
 		ARENA_TEST(a_tree_is_proven_right_or_not_at_all),
 		ARENA_TEST_ON_TMPFS(a_tree_is_proven_right_or_not_at_all),

@@ -75,7 +75,7 @@ static void check_head(const uint8_t bytes[FRAME_HEAD_BYTES])
 	CHECK(frame.type > 0 && frame.type < FRAME_TYPE_END);
 	CHECK(frame.length <= wire_cap((enum frame_type)frame.type));
 	CHECK(wire_is_raw((enum frame_type)frame.type) || frame.length <= FRAME_PAYLOAD_CAP);
-	CHECK(frame.type != FRAME_ERR || !(frame.flags & ERR_DIRECTORY) || frame.id != 0);
+	CHECK(frame.type != FRAME_LEAVE || frame.flags & LEAVE_COMPLETE || frame.id != 0);
 	if (frame.type == FRAME_DATA)
 		CHECK(frame.length > 0 && frame.offset % LEAF_BYTES == 0 &&
 			range_fits(frame.offset, frame.length, INT64_MAX));

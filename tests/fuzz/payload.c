@@ -25,9 +25,10 @@ static void check_setup(const uint8_t *bytes, size_t length)
 		return;
 	CHECK(setup.direction <= 1 && setup.verify <= 1 && setup.durability <= 2);
 	CHECK(setup.nagle <= 2 && setup.no_fallback <= 1);
-	CHECK(setup.cache <= 2 && setup.existing <= 2 && setup.tree <= 31);
+	CHECK(setup.cache <= 2 && setup.existing <= 2 && (setup.tree & ~TREE_ALL) == 0);
 	CHECK(!(setup.tree & TREE_PRIVILEGED) || setup.tree & TREE_XATTRS);
 	CHECK(setup.dry_run <= 1 && setup.max_open <= LIMIT_OPEN_FILES);
+	CHECK(!(setup.tree & TREE_DELETE) || setup.tree & TREE_RECURSIVE);
 	CHECK(setup.streams >= 1 && setup.streams <= LIMIT_STREAMS);
 	CHECK(text_is_clean(setup.congestion, sizeof(setup.congestion)));
 	CHECK(text_is_clean(setup.strategy, sizeof(setup.strategy)));
@@ -212,6 +213,34 @@ static void check_rule(const uint8_t *bytes, size_t length)
 	CHECK(memcmp(again, bytes, length) == 0);
 }
 
+static void check_keep(const uint8_t *bytes, size_t length)
+{
+	uint8_t *again = malloc(length + 1);
+	size_t at = 0, used = 0;
+	unsigned count = 0;
+	struct wire_path names;
+	int r = wire_parse_keep(bytes, length, &names);
+	const char *name;
+	uint8_t name_length;
+
+	CHECK(again);
+	CHECK(r == 0 || r == -EPROTO || r == -EINVAL);
+	while (r == 0 && wire_path_next(&names, &at, &name, &name_length)) {
+		char copy[LIMIT_NAME_BYTES + 1];
+		memcpy(copy, name, name_length);
+		copy[name_length] = '\0';
+		int built = wire_build_kept(copy, again + used, length - used);
+		CHECK(built == name_length + 1);
+		used += (size_t)built;
+		CHECK(at == used);
+		count++;
+	}
+	if (r == 0)
+		CHECK(count >= 1 && count == names.count && used == length &&
+			memcmp(again, bytes, length) == 0);
+	free(again);
+}
+
 static void check_ranges(const uint8_t *bytes, size_t length)
 {
 	size_t cap = min_size(length / 16 + 1, WIRE_RANGES_MAX), count = 0;
@@ -351,6 +380,8 @@ static void check_one(unsigned selector, const uint8_t *bytes, size_t length)
 		return check_pack(bytes, length);
 	case FRAME_ATTR:
 		return check_attr(bytes, length);
+	case FRAME_KEEP:
+		return check_keep(bytes, length);
 	case FRAME_RULE:
 		return check_rule(bytes, length);
 	case FRAME_MAP:

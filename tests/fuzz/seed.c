@@ -171,8 +171,14 @@ static void seed_directory(struct sample *stream)
 	}
 	payload(stream, (struct frame){ .type = FRAME_ATTR, .flags = ATTR_DIRECTORY, .id = 1 },
 		"attr", length, bytes);
+	length = wire_build_kept("out.o", bytes, sizeof(bytes));
+	CHECK(length == 6);
+	payload(stream, (struct frame){ .type = FRAME_KEEP, .id = 1 }, "keep",
+		length + wire_build_kept("\xff", bytes + length, sizeof(bytes) - 6), bytes);
 	payload(stream, (struct frame){ .type = FRAME_LEAVE, .id = 1 }, "leave",
 		wire_build_leave(&leave, bytes, sizeof(bytes)), bytes);
+	payload(stream, (struct frame){ .type = FRAME_LEAVE, .flags = LEAVE_COMPLETE },
+		"leave-complete", wire_build_leave(&leave, bytes, sizeof(bytes)), bytes);
 }
 
 static void seed_pack(struct sample *stream)

@@ -70,7 +70,8 @@ static int compare_lines(const void *a, const void *b)
 /*
  * Goes to the end and writes what was given, sorted: "D" directory, "F" file, "L" link, "S"
  * special,
- * "!" failed, each with its path. Directories have to be left in the order of a stack.
+ * "!" failed, "x" left out, each with its path. Directories have to be left in the order of a
+ * stack.
  */
 static void hike_list(struct hike *hike, char *ret_list, size_t cap)
 {
@@ -93,7 +94,7 @@ static void hike_list(struct hike *hike, char *ret_list, size_t cap)
 		assert_int_equal(err_is_set(&e->error), e->kind == WALK_FAILED);
 		(void)dirs_path(hike->dirs, e->parent, path, sizeof(path));
 		assert_true(count < LIST_MOST);
-		assert_true(asprintf(&line[count++], "%c %s%s%s", "D.FLS!"[e->kind], path,
+		assert_true(asprintf(&line[count++], "%c %s%s%s", "D.FLS!x"[e->kind], path,
 				    path[0] ? "/" : "", e->name) > 0);
 		if (e->kind == WALK_DIRECTORY) {
 			assert_true(depth + 1 < LIST_MOST);
@@ -352,7 +353,7 @@ static void make_deep(const struct arena *a, unsigned depth)
 static void check_deep(struct arena *a, unsigned depth, bool too_deep)
 {
 	struct hike hike;
-	size_t kinds[WALK_FAILED + 1] = { 0 };
+	size_t kinds[WALK_LEFT_OUT + 1] = { 0 };
 
 	make_deep(a, depth);
 	hike_begin(&hike, a, NULL);
@@ -861,6 +862,89 @@ static void names_that_lead_elsewhere_are_not_listed(void **state)
 	walk_list_free(list);
 }
 
+static void what_is_left_out_is_told_when_asked_for(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct walk_rules *rules = rules_of((const char *const[]){ "*.o", "tmp/", NULL }, true);
+	struct hike hike;
+	char list[256];
+
+	assert_int_equal(mkdirat(a->root, "d", 0755), 0);
+	assert_int_equal(mkdirat(a->root, "d/tmp", 0755), 0);
+	text_file(a->root, "d/tmp/inside", "x");
+	text_file(a->root, "d/a.o", "x");
+	text_file(a->root, "d/tmp.c", "x");
+	assert_int_equal(symlinkat("nowhere", a->root, "l.o"), 0);
+	hike_begin(&hike, a, rules);
+	walk_tell_left_out(hike.walk);
+	hike_list(&hike, list, sizeof(list));
+	assert_true(hike.entry.whole);
+	hike_end(&hike);
+	assert_string_equal(list, "D d\nF d/tmp.c\nx d/a.o\nx d/tmp\nx l.o\n");
+	walk_rules_free(rules);
+}
+
+static void only_a_directory_that_was_read_to_its_end_is_whole(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct hike hike;
+
+	assert_int_equal(mkdirat(a->root, "d", 0755), 0);
+	assert_int_equal(mkdirat(a->root, "d/e", 0755), 0);
+	text_file(a->root, "d/file", "x");
+	hike_begin(&hike, a, NULL);
+	hike_to(&hike, WALK_LEAVE, "e");
+	assert_true(hike.entry.whole);
+	hike_to(&hike, WALK_LEAVE, "d");
+	assert_true(hike.entry.whole);
+	assert_false(hike_next(&hike));
+	assert_true(hike.entry.whole);
+	hike_end(&hike);
+	/* passed over */
+	hike_begin(&hike, a, NULL);
+	hike_to(&hike, WALK_DIRECTORY, "d");
+	walk_skip(hike.walk);
+	hike_to(&hike, WALK_LEAVE, "d");
+	assert_false(hike.entry.whole);
+	assert_false(hike_next(&hike));
+	assert_true(hike.entry.whole);
+	hike_end(&hike);
+}
+
+static void a_directory_that_cannot_be_read_is_not_whole(void **state)
+{
+	static const struct sys_fault faults[] = {
+		{ SYS_FAULT_ERRNO, SYS_READDIR, EIO, 1, 1 }, /* nothing of it */
+		{ SYS_FAULT_ERRNO, SYS_READDIR, EIO, 2, 1 }, /* its end */
+		{ SYS_FAULT_ERRNO, SYS_OPEN, EACCES, 1, 1 },
+	};
+	struct arena *a = arena_of(state);
+	struct hike hike;
+
+	assert_int_equal(mkdirat(a->root, "d", 0755), 0);
+	text_file(a->root, "d/file", "x");
+	for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
+		hike_begin(&hike, a, NULL);
+		hike_to(&hike, WALK_DIRECTORY, "d");
+		sys_fault_arm(&faults[i]);
+		hike_to(&hike, WALK_FAILED, "d");
+		assert_true(kit_struck());
+		hike_to(&hike, WALK_LEAVE, "d");
+		assert_false(hike.entry.whole);
+		assert_false(hike_next(&hike));
+		assert_true(hike.entry.whole);
+		hike_end(&hike);
+	}
+	/* the start */
+	hike_begin(&hike, a, NULL);
+	kit_fail_next(SYS_READDIR, EIO);
+	hike_to(&hike, WALK_FAILED, "");
+	assert_true(kit_struck());
+	assert_false(hike_next(&hike));
+	assert_false(hike.entry.whole);
+	hike_end(&hike);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -894,6 +978,9 @@ int main(void)
 		ARENA_TEST(rules_hold_for_what_is_listed),
 		ARENA_TEST(a_listed_directory_that_is_skipped_is_left_at_once),
 		cmocka_unit_test(names_that_lead_elsewhere_are_not_listed),
+		ARENA_TEST(what_is_left_out_is_told_when_asked_for),
+		ARENA_TEST(only_a_directory_that_was_read_to_its_end_is_whole),
+		ARENA_TEST(a_directory_that_cannot_be_read_is_not_whole),
 	};
 
 	(void)mounts_are_private();

@@ -627,7 +627,7 @@ static const struct head malformed[] = {
 	{ .type = FRAME_ERR, .length = 65536 },
 	{ .type = FRAME_BYE, .length = 1023 },
 	{ .type = FRAME_BYE, .length = 1024, .id = 1 },
-	{ .type = FRAME_ERR, .length = 284, .flags = 1, .id = 0 },
+	{ .type = FRAME_ERR, .length = 284, .flags = 2, .id = 0 },
 	{ .type = FRAME_DIR, .length = 33, .id = 1 },
 	{ .type = FRAME_DIR, .length = 289, .id = 1 },
 	{ .type = FRAME_DIR, .length = 34, .id = 0 },
@@ -635,6 +635,7 @@ static const struct head malformed[] = {
 	{ .type = FRAME_LEAVE, .length = 15, .id = 1 },
 	{ .type = FRAME_LEAVE, .length = 17, .id = 1 },
 	{ .type = FRAME_LEAVE, .length = 16, .id = 0 },
+	{ .type = FRAME_LEAVE, .length = 16, .id = 1, .flags = 2 },
 	{ .type = FRAME_ACK, .length = 16, .id = 1, .flags = 2 },
 	{ .type = FRAME_MAP, .length = 15, .id = 1 },
 	{ .type = FRAME_MAP, .length = 65552, .id = 1 },
@@ -651,6 +652,10 @@ static const struct head malformed[] = {
 	{ .type = FRAME_RULE, .length = 0 },
 	{ .type = FRAME_RULE, .length = 4097 },
 	{ .type = FRAME_RULE, .length = 1, .id = 1 },
+	{ .type = FRAME_KEEP, .length = 1, .id = 1 },
+	{ .type = FRAME_KEEP, .length = 65537, .id = 1 },
+	{ .type = FRAME_KEEP, .length = 2, .id = 1, .flags = 1 },
+	{ .type = FRAME_KEEP, .length = 2, .id = 1, .offset = 1 },
 };
 
 static void a_malformed_head_ends_the_session_before_its_payload(void **state)
@@ -1551,7 +1556,7 @@ static void put_dir(uint64_t id, uint64_t parent, const char *name)
 		(size_t)length));
 }
 
-static void put_leave(uint64_t id)
+static void put_leave_flags(uint64_t id, uint8_t flags)
 {
 	struct wire_leave leave = { .mtime_s = 1, .mode = 0755 };
 	uint8_t bytes[WIRE_LEAVE_BYTES];
@@ -1559,8 +1564,14 @@ static void put_leave(uint64_t id)
 
 	assert_true(length > 0);
 	assert_true(peer_put(&control,
-		(struct head){ .type = FRAME_LEAVE, .length = (uint32_t)length, .id = id }, bytes,
-		(size_t)length));
+		(struct head){
+			.type = FRAME_LEAVE, .flags = flags, .length = (uint32_t)length, .id = id },
+		bytes, (size_t)length));
+}
+
+static void put_leave(uint64_t id)
+{
+	put_leave_flags(id, 0);
 }
 
 /* PACK with two members of 100 and 50 bytes; the name of the second is given. */
@@ -2168,6 +2179,276 @@ static void attributes_of_files_without_end_reach_a_limit(void **state)
 	assert_int_equal(wire_parse_err(control.payload, control.frame.length, &err), 0);
 	assert_int_equal(err.outcome, ZH_LIMIT);
 	end_well(&host, 0);
+}
+
+/* ------------------------------ removing ------------------------------------------------ */
+
+enum { TREE_MIRROR = TREE_RECURSIVE | TREE_DELETE };
+
+static void put_keep(uint64_t id, const void *names, uint32_t length)
+{
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_KEEP, .length = length, .id = id }, names, length));
+}
+
+/* Up to OPEN, with the root as the mirror. */
+static void open_mirror(const struct host *host)
+{
+	struct wire_setup setup = {
+		.durability = ZH_DURABLE_NONE, .streams = 4, .tree = TREE_MIRROR
+	};
+
+	host_connect(host, HELLO_PUSH, &control);
+	assert_true(peer_put_setup(&control, &setup));
+	assert_true(peer_put_want(&control, 1, "", WANT_LAST | WANT_CONTENTS));
+	expect(&control, FRAME_PLACE, 1);
+	assert_int_equal(host_attach(host, &control, HELLO_PUSH, 0, &data), 0);
+}
+
+/* "d" with a file, a directory with a file in it, and a link that leads out. */
+static void make_found(const struct host *host)
+{
+	int root = host->arena->root;
+
+	assert_int_equal(mkdirat(root, "d", 0755), 0);
+	assert_int_equal(mkdirat(root, "d/sub", 0755), 0);
+	text_file(root, "d/file", "x");
+	text_file(root, "d/sub/file", "x");
+	assert_int_equal(symlinkat("../../outside", root, "d/out"), 0);
+}
+
+static void found_is_there(const struct host *host)
+{
+	assert_int_equal(entry_count(host->arena->root, "d"), 3);
+	assert_int_equal(entry_count(host->arena->root, "d/sub"), 1);
+}
+
+/* Ends it by the rules. What the server says that it has removed. */
+static uint64_t removed_at_the_end(void)
+{
+	peer_close(&data);
+	assert_true(peer_put_bye(&control));
+	expect(&control, FRAME_BYE, 0);
+	assert_true(peer_wait_closed(&control, 2000) >= 0);
+	peer_close(&control);
+	return get_le64(control.payload + 976);
+}
+
+static void keep_of_unknown(void)
+{
+	put_keep(7, "\1a", 2);
+}
+
+static void keep_that_leads_out(void)
+{
+	put_dir(1, 0, "d");
+	put_keep(1, "\1a\2..", 5);
+}
+
+static void keep_with_a_slash(void)
+{
+	put_dir(1, 0, "d");
+	put_keep(1, "\3a/b", 4);
+}
+
+static void keep_that_is_cut(void)
+{
+	put_dir(1, 0, "d");
+	put_keep(1, "\5ab", 3);
+}
+
+static void complete_of_unknown(void)
+{
+	put_leave_flags(1, LEAVE_COMPLETE);
+}
+
+static void complete_of_a_place_that_holds_sources(void)
+{
+	put_dir(1, 0, "d");
+	put_leave_flags(0, LEAVE_COMPLETE);
+}
+
+static void what_of_removing_may_not_be_said_ends_the_session(void **state)
+{
+	static void (*const attack[])(void) = { keep_of_unknown, keep_that_leads_out,
+		keep_with_a_slash, keep_that_is_cut, complete_of_unknown,
+		complete_of_a_place_that_holds_sources };
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	make_found(&host);
+	for (size_t i = 0; i < ARRAY_LEN(attack); i++) {
+		print_message("# attack %zu\n", i);
+		open_tree(&host, TREE_MIRROR);
+		attack[i]();
+		ends_with(&control, ZH_PROTO);
+		peer_close(&data);
+		found_is_there(&host);
+	}
+	end_well(&host, 1);
+}
+
+static void nothing_is_removed_that_was_not_agreed_on(void **state)
+{
+	struct wire_setup setup = { .streams = 1, .tree = TREE_MIRROR };
+	struct wire_err err = { .outcome = ZH_PERM, .stage = "test", .text = "test" };
+	uint8_t bytes[WIRE_ERR_BYTES];
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	make_found(&host);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	put_keep(1, "\1a", 2);
+	ends_with(&control, ZH_PROTO);
+	peer_close(&data);
+	open_tree(&host, TREE_TOLD);
+	put_dir(1, 0, "d");
+	put_leave_flags(1, LEAVE_COMPLETE);
+	ends_with(&control, ZH_PROTO);
+	peer_close(&data);
+	/* a rule comes before the place is asked for */
+	host_connect(&host, HELLO_PUSH, &control);
+	assert_true(peer_put_setup(&control, &setup));
+	assert_true(peer_put_want(&control, 1, "d", 0));
+	expect(&control, FRAME_PLACE, 1);
+	assert_true(peer_put(&control, (struct head){ .type = FRAME_RULE, .length = 1 }, "x", 1));
+	ends_with(&control, ZH_PROTO);
+	/* nothing that is stored could be there */
+	memcpy(setup.strategy, "discard", 8);
+	setup.verify = ZH_VERIFY_NONE;
+	setup.durability = ZH_DURABLE_NONE;
+	host_connect(&host, HELLO_PUSH, &control);
+	assert_true(peer_put_setup(&control, &setup));
+	ends_with(&control, ZH_CONFIG);
+	/* and nothing of the place could fail */
+	assert_int_equal(wire_build_err(&err, bytes, sizeof(bytes)), sizeof(bytes));
+	host_open_pull(&host, "d/file", &control);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_ERR, .flags = ERR_DIRECTORY, .length = sizeof(bytes) },
+		bytes, sizeof(bytes)));
+	ends_with(&control, ZH_PROTO);
+	found_is_there(&host);
+	end_well(&host, 1);
+}
+
+static void what_was_not_told_is_removed_and_nothing_else(void **state)
+{
+	struct host host;
+	int root;
+
+	begin(&host, state, HOST_KEY);
+	root = host.arena->root;
+	make_found(&host);
+	text_file(root, "beside", "x");
+	open_tree(&host, TREE_MIRROR);
+	put_dir(1, 0, "d");
+	put_leave(1); /* not all of it was told */
+	assert_int_equal(removed_at_the_end(), 0);
+	found_is_there(&host);
+	open_tree(&host, TREE_MIRROR);
+	put_dir(1, 0, "d");
+	put_dir(2, 1, "sub"); /* told, but what is in it was not */
+	put_keep(1, "\3out", 4);
+	put_keep(1, "\3out\5gone?", 10);
+	put_leave(2);
+	put_leave_flags(1, LEAVE_COMPLETE);
+	assert_int_equal(removed_at_the_end(), 1);
+	assert_int_equal(entry_count(root, "d"), 2);
+	assert_int_equal(entry_count(root, "d/sub"), 1);
+	open_tree(&host, TREE_MIRROR);
+	put_dir(1, 0, "d");
+	put_leave_flags(1, LEAVE_COMPLETE);
+	put_leave_flags(1, LEAVE_COMPLETE);
+	assert_int_equal(removed_at_the_end(), 3);
+	assert_int_equal(entry_count(root, "d"), 0);
+	end_well(&host, 2);
+	assert_int_equal(unlinkat(root, "beside", 0), 0);
+}
+
+/* The root itself: its staging directory is not touched. */
+static void a_mirrored_place_keeps_what_it_was_told(void **state)
+{
+	struct host host;
+	int root;
+
+	begin(&host, state, HOST_KEY);
+	root = host.arena->root;
+	make_found(&host);
+	text_file(root, "beside", "x");
+	open_mirror(&host);
+	put_dir(1, 0, "d");
+	put_leave(1);
+	put_leave_flags(0, LEAVE_COMPLETE);
+	assert_int_equal(removed_at_the_end(), 1);
+	found_is_there(&host);
+	open_mirror(&host);
+	put_pack(1, 0, "other", MEMBER_FILE);
+	expect(&control, FRAME_NEED, 1);
+	put_pack_data(1, 150);
+	put_pack_end(1, 150);
+	expect(&control, FRAME_ACK, 1);
+	put_leave_flags(0, LEAVE_COMPLETE);
+	assert_int_equal(removed_at_the_end(), 5);
+	assert_int_equal(faccessat(root, "other", F_OK, 0), 0);
+	end_well(&host, 2);
+}
+
+/* What cannot be named, or is named twice, makes everything after it stay. */
+static void after_a_name_that_cannot_be_read_nothing_is_removed(void **state)
+{
+	struct wire_file file = small_file;
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	make_found(&host);
+	open_tree(&host, TREE_MIRROR);
+	put_dir(1, 0, "d");
+	file.parent = 1;
+	assert_true(peer_put_file_raw(&control, 1, &file, "a/b", 3, 0));
+	file_fails(&control, 1, ZH_UNSAFE_NAME);
+	put_leave_flags(1, LEAVE_COMPLETE);
+	assert_int_equal(removed_at_the_end(), 0);
+	open_tree(&host, TREE_MIRROR);
+	put_dir(1, 0, "d");
+	put_dir(2, 0, "d");
+	put_leave_flags(2, LEAVE_COMPLETE);
+	put_leave_flags(1, LEAVE_COMPLETE);
+	expect(&control, FRAME_ERR, 2);
+	assert_int_equal(control.frame.flags, ERR_DIRECTORY);
+	assert_int_equal(removed_at_the_end(), 0);
+	found_is_there(&host);
+	end_well(&host, 1);
+}
+
+static void names_without_end_reach_a_limit_and_nothing_is_removed(void **state)
+{
+	static uint8_t names[FRAME_PAYLOAD_CAP];
+	struct wire_err err;
+	struct host host;
+
+	begin(&host, state, HOST_KEY);
+	make_found(&host);
+	for (size_t at = 0; at < sizeof(names); at += 2)
+		memcpy(names + at, "\1n", 2);
+	open_tree(&host, TREE_MIRROR);
+	put_dir(1, 0, "d");
+	put_dir(2, 1, "sub");
+	for (size_t told = 0; told < LIMIT_TOLD_BYTES; told += sizeof(names) / 2 * 10)
+		put_keep(1, names, sizeof(names));
+	put_keep(1, names, sizeof(names));
+	put_keep(2, "\1a", 2); /* what is forgotten leaves room for others */
+	put_leave_flags(2, LEAVE_COMPLETE);
+	put_leave_flags(1, LEAVE_COMPLETE);
+	expect(&control, FRAME_ERR, 1);
+	assert_int_equal(control.frame.flags, ERR_DIRECTORY);
+	assert_int_equal(wire_parse_err(control.payload, control.frame.length, &err), 0);
+	assert_int_equal(err.outcome, ZH_LIMIT);
+	if (is_bare())
+		assert_in_range(process_peak_kib(host_session_pid(&host)), 1, PEAK_KIB);
+	assert_int_equal(removed_at_the_end(), 1);
+	assert_int_equal(entry_count(host.arena->root, "d"), 3);
+	end_well(&host, 1);
 }
 
 /* ------------------------------ END and BYE -------------------------------------------- */
@@ -2840,6 +3121,26 @@ static void a_dry_run_tells_what_is_lacking_and_makes_nothing(void **state)
 	end_well(&host, 3);
 }
 
+static void in_a_dry_run_nothing_is_removed(void **state)
+{
+	struct wire_setup setup = dry_setup;
+	struct host host;
+
+	begin(&host, state, 0);
+	make_found(&host);
+	setup.tree = TREE_MIRROR;
+	open_wishing(&host, &setup);
+	put_dir(1, 0, "d");
+	put_dir(2, 1, "absent");
+	put_keep(1, "\3out", 4);
+	put_leave_flags(2, LEAVE_COMPLETE);
+	put_leave_flags(1, LEAVE_COMPLETE);
+	assert_int_equal(removed_at_the_end(), 3);
+	found_is_there(&host);
+	assert_int_equal(faccessat(host.arena->root, ".zerohaul-staging", F_OK, 0), -1);
+	end_well(&host, 1);
+}
+
 static void in_a_dry_run_nothing_is_taken(void **state)
 {
 	struct digest root = content_root(small_file.size, 5);
@@ -2959,6 +3260,12 @@ int main(void)
 		ARENA_TEST(attributes_by_the_rules_are_set),
 		ARENA_TEST(a_flood_of_attributes_of_a_directory_takes_little_memory),
 		ARENA_TEST(attributes_of_files_without_end_reach_a_limit),
+		ARENA_TEST(what_of_removing_may_not_be_said_ends_the_session),
+		ARENA_TEST(nothing_is_removed_that_was_not_agreed_on),
+		ARENA_TEST(what_was_not_told_is_removed_and_nothing_else),
+		ARENA_TEST(a_mirrored_place_keeps_what_it_was_told),
+		ARENA_TEST(after_a_name_that_cannot_be_read_nothing_is_removed),
+		ARENA_TEST(names_without_end_reach_a_limit_and_nothing_is_removed),
 		ARENA_TEST(a_text_of_the_peer_is_logged_printable),
 		ARENA_TEST(a_receiver_cannot_ask_for_what_is_not_there),
 		ARENA_TEST(a_leaf_is_sent_again_three_times_and_no_more),
@@ -2969,6 +3276,7 @@ int main(void)
 		ARENA_TEST(more_than_was_sent_cannot_have_come),
 		ARENA_TEST(a_file_may_be_given_up_while_its_end_is_sent),
 		ARENA_TEST(a_dry_run_tells_what_is_lacking_and_makes_nothing),
+		ARENA_TEST(in_a_dry_run_nothing_is_removed),
 		ARENA_TEST(in_a_dry_run_nothing_is_taken),
 		ARENA_TEST(no_more_files_are_open_than_was_asked_for),
 	};

@@ -29,6 +29,8 @@ static const uint8_t session_id[SESSION_ID_BYTES] = { 4, 8, 15, 16, 23, 42 };
 static struct peer control, data; /* large */
 static struct auth_key key;
 static unsigned client_flags; /* ZH_RECURSIVE and so on, of the next client */
+#define THERE "/there/source"
+static const char *client_source = THERE; /* of its pull */
 
 /* ------------------------------ the client --------------------------------------------- */
 
@@ -66,7 +68,7 @@ static _Noreturn void run_client(const struct arena *arena, uint16_t port,
 	options.flags = ZH_INSECURE | client_flags;
 	options.destination = direction == ZH_PUSH ? "/" : into;
 	if (zh_transfer_new(&options, &transfer) == 0 &&
-		zh_transfer_add(transfer, direction == ZH_PUSH ? source : "/there/source") == 0) {
+		zh_transfer_add(transfer, direction == ZH_PUSH ? source : client_source) == 0) {
 		result.outcome = zh_transfer_run(transfer);
 		result.error = *zh_transfer_error(transfer);
 		result.files_done = zh_transfer_report(transfer)->files_done;
@@ -1043,6 +1045,118 @@ static void of_directories_too_only_those_asked_for_are_made(void **state)
 	assert_int_equal(entry_count(arena->root, "."), 1);
 }
 
+static void put_complete(uint64_t id)
+{
+	struct wire_leave leave = { .mtime_s = 1, .mode = 0755 };
+	uint8_t bytes[WIRE_LEAVE_BYTES];
+	int length = wire_build_leave(&leave, bytes, sizeof(bytes));
+
+	assert_true(length > 0);
+	assert_true(peer_put(&control,
+		(struct head){ .type = FRAME_LEAVE,
+			.flags = LEAVE_COMPLETE,
+			.length = (uint32_t)length,
+			.id = id },
+		bytes, (size_t)length));
+}
+
+/* A pull with --delete into the root, where "source" is and something else. */
+static struct victim pull_mirror(struct arena *arena, const char *source, unsigned flags)
+{
+	struct victim victim;
+
+	(void)mkdirat(arena->root, "source", 0755);
+	text_file(arena->root, "source/file", "x");
+	text_file(arena->root, "beside", "x");
+	client_flags = ZH_RECURSIVE | ZH_DELETE | flags;
+	client_source = source;
+	victim = pull(arena);
+	client_flags = 0;
+	client_source = THERE;
+	return victim;
+}
+
+static void a_server_removes_nothing_beside_what_was_asked_for(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim;
+	struct result result;
+
+	for (unsigned i = 0; i < 4; i++) {
+		victim = pull_mirror(arena, THERE, 0);
+		print_message("# attack %u\n", i);
+		if (i == 1)
+			put_dir(1, 0, "source");
+		if (i == 2)
+			put_dir(1, 0, "beside"); /* which is refused */
+		put_complete(i == 2 || i == 3 ? 1 : 0);
+		if (i == 2) {
+			peer_close(&data);
+			assert_true(peer_put_bye(&control));
+		}
+		result = end_within(arena, &victim, SOON_MS);
+		assert_int_equal(result.outcome, i == 2 ? ZH_UNSAFE_NAME : ZH_PROTO);
+		assert_int_equal(entry_count(arena->root, "."), 2);
+		assert_int_equal(entry_count(arena->root, "source"), 1);
+	}
+}
+
+static void a_server_that_keeps_the_rules_has_its_mirror_pruned(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim = pull_mirror(arena, THERE, 0);
+	struct result result;
+
+	put_dir(1, 0, "source");
+	put_complete(1);
+	peer_close(&data);
+	assert_true(peer_put_bye(&control));
+	take(&control, FRAME_BYE);
+	assert_int_equal(get_le64(control.payload + 976), 1);
+	result = end_within(arena, &victim, SOON_MS);
+	assert_int_equal(result.outcome, ZH_OK);
+	assert_int_equal(entry_count(arena->root, "source"), 0);
+	assert_int_equal(entry_count(arena->root, "."), 2);
+}
+
+/* The same of what is in "source": then the root is the mirror. */
+static void of_contents_the_place_is_pruned_and_nothing_that_was_told(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim;
+	struct result result;
+
+	for (unsigned dry = 2; dry-- > 0;) {
+		victim = pull_mirror(arena, THERE "/.", dry ? ZH_DRY_RUN : 0);
+		assert_int_equal(control.frame.flags, WANT_LAST | WANT_DIRECTORY | WANT_CONTENTS);
+		put_dir(1, 0, "source");
+		put_complete(0);
+		peer_close(&data);
+		assert_true(peer_put_bye(&control));
+		take(&control, FRAME_BYE);
+		assert_int_equal(get_le64(control.payload + 976), 1);
+		result = end_within(arena, &victim, SOON_MS);
+		assert_int_equal(result.outcome, ZH_OK);
+		assert_int_equal(entry_count(arena->root, "source"), 1);
+		assert_int_equal(entry_count(arena->root, "."), dry ? 2 : 1);
+	}
+}
+
+/* What was told is no more than what has been removed when the server is gone. */
+static void a_mirror_is_not_pruned_when_its_server_is_gone(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim = pull_mirror(arena, THERE, 0);
+	struct result result;
+
+	put_dir(1, 0, "source");
+	peer_close(&control);
+	peer_close(&data);
+	result = end_within(arena, &victim, SOON_MS);
+	assert_int_not_equal(result.outcome, ZH_OK);
+	assert_int_equal(entry_count(arena->root, "source"), 1);
+}
+
 static void put_need(uint8_t flags, uint64_t offset, uint64_t length)
 {
 	uint8_t bytes[16];
@@ -1254,6 +1368,10 @@ int main(void)
 		ARENA_TEST(a_file_that_was_acknowledged_counts_even_so),
 		ARENA_TEST(a_link_or_a_directory_that_was_not_asked_for_is_not_made),
 		ARENA_TEST(of_directories_too_only_those_asked_for_are_made),
+		ARENA_TEST(a_server_removes_nothing_beside_what_was_asked_for),
+		ARENA_TEST(a_server_that_keeps_the_rules_has_its_mirror_pruned),
+		ARENA_TEST(of_contents_the_place_is_pruned_and_nothing_that_was_told),
+		ARENA_TEST(a_mirror_is_not_pruned_when_its_server_is_gone),
 		ARENA_TEST(a_need_that_trusts_or_proves_by_no_rule_ends_the_session),
 		ARENA_TEST(a_second_proof_is_not_given),
 		ARENA_TEST(attributes_that_were_not_asked_for_are_not_taken),

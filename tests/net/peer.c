@@ -388,6 +388,7 @@ struct head peer_least(enum frame_type type, uint64_t id)
 		[FRAME_LEAVE] = 16,
 		[FRAME_ATTR] = 12,
 		[FRAME_RULE] = 1,
+		[FRAME_KEEP] = 2,
 	};
 	bool no_id = type == FRAME_SETUP || type == FRAME_BYE || type == FRAME_RULE;
 

@@ -348,15 +348,16 @@ static const struct head_row {
 	{ 13, "END", 40, 40, 1, 0, '1', '0' },
 	{ 14, "ACK", 16, 16, 1, 1, '1', '0' },
 	{ 15, "CREDIT", 0, 0, 1, 0, '1', '0' },
-	{ 16, "ERR", 284, 284, 1, 1, '*', '*' }, /* so has DIRECTORY with an id of 0 */
+	{ 16, "ERR", 284, 284, 1, 1, '*', '*' },
 	{ 17, "PING", 0, 0, 1, 0, '*', '0' },
 	{ 18, "PONG", 0, 0, 1, 0, '*', '0' },
 	{ 19, "BYE", 1024, 1024, 1, 0, '0', '0' },
-	{ 20, "LEAVE", 16, 16, 1, 0, '1', '0' },
+	{ 20, "LEAVE", 16, 16, 1, 1, '1', '0' }, /* COMPLETE has a test of its own */
 	{ 21, "ATTR", 12, 65536, 1, 1, '1', '0' },
 	{ 22, "RULE", 1, 4096, 1, 1, '0', '0' },
 	{ 23, "GOT", 0, 0, 1, 1, '*', '*' },
 	{ 24, "LOST", 0, 0, 1, 0, '*', '0' },
+	{ 25, "KEEP", 2, 65536, 1, 0, '*', '0' },
 };
 
 static int parse_parts(unsigned type, unsigned flags, uint32_t length, uint64_t id, uint64_t offset)
@@ -450,7 +451,7 @@ static void head_refuses_unknown_types_and_reserved_bits(void **state)
 
 	(void)state;
 	for (unsigned type = 0; type < 256; type++)
-		if (type == 0 || type > 24) {
+		if (type == 0 || type > 25) {
 			assert_int_equal(parse_parts(type, 0, 0, 0, 0), -EPROTO);
 			assert_int_equal(parse_parts(type, 0, 0, 1, 0), -EPROTO);
 			assert_string_equal(wire_name(type), "unknown");
@@ -484,12 +485,14 @@ static void head_of_a_void_sum_carries_a_reason_and_no_digests(void **state)
 			length == 4 ? 0 : -EPROTO);
 }
 
-static void head_of_an_err_for_a_directory_names_it(void **state)
+static void head_of_a_complete_leave_may_be_of_the_place(void **state)
 {
 	(void)state;
-	assert_int_equal(parse_parts(FRAME_ERR, ERR_DIRECTORY, 284, 0, 0), -EPROTO);
-	assert_int_equal(parse_parts(FRAME_ERR, ERR_DIRECTORY, 284, 1, 0), 0);
-	assert_int_equal(parse_parts(FRAME_ERR, 0, 284, 0, 0), 0);
+	assert_int_equal(parse_parts(FRAME_LEAVE, LEAVE_COMPLETE, 16, 0, 0), 0);
+	assert_int_equal(parse_parts(FRAME_LEAVE, LEAVE_COMPLETE, 16, 1, 0), 0);
+	assert_int_equal(parse_parts(FRAME_LEAVE, LEAVE_COMPLETE, 16, 0, 1), -EPROTO);
+	assert_int_equal(parse_parts(FRAME_LEAVE, 0, 16, 0, 0), -EPROTO);
+	assert_int_equal(parse_parts(FRAME_ERR, ERR_DIRECTORY, 284, 0, 0), 0); /* and its ERR */
 }
 
 static void build_an_illegal_head(void)
@@ -572,7 +575,9 @@ static bool setup_byte_allowed(const uint8_t golden[80], size_t at, unsigned val
 	case 5:
 		return value <= 64;
 	case 30:
-		return value <= 31 && (value & 24) != 16; /* PRIVILEGED is of XATTRS */
+		return (value & ~(unsigned)TREE_ALL) == 0 &&
+		       (value & 24) != 16 && /* PRIVILEGED is of XATTRS */
+		       (value & 33) != 32;   /* DELETE is of RECURSIVE */
 	case 8:
 		return value >= 1 && value <= 64;
 	case 15:
@@ -652,6 +657,8 @@ static void setup_that_peers_would_refuse_is_not_built(void **state)
 	setup.existing = WIRE_EXISTING_DIGEST + 1;
 	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
 	setup = some_setup();
+	setup.tree = TREE_DELETE; /* from nothing */
+	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
 	setup.tree = TREE_ALL + 1;
 	assert_int_equal(wire_build_setup(&setup, bytes, sizeof(bytes)), -EINVAL);
 	setup.tree = TREE_RECURSIVE | TREE_PRIVILEGED;
@@ -1307,7 +1314,7 @@ static void pack_that_was_not_checked_is_not_walked(void **state)
 	assert_stops_the_program(walk_a_table_that_was_not_checked);
 }
 
-/* ------------------------------------------------ ATTR and RULE ------------------------------- */
+/* ------------------------------------------------ ATTR, RULE, KEEP ---------------------------- */
 
 static struct wire_xattr xattr_of(const char *name, const char *value)
 {
@@ -1515,6 +1522,82 @@ static void rules_are_texts_of_a_limited_length(void **state)
 	free(bytes);
 	free(back);
 	free(pattern);
+}
+
+static void kept_names_have_the_documented_bytes(void **state)
+{
+	char long_name[257];
+	uint8_t bytes[300];
+	struct wire_path names;
+	uint8_t length;
+	const char *name;
+	size_t at = 0;
+
+	(void)state;
+	assert_int_equal(wire_build_kept("a.o", bytes, sizeof(bytes)), 4);
+	assert_int_equal(wire_build_kept("\xff", bytes + 4, 2), 2);
+	assert_memory_equal(bytes, "\3a.o\1\xff", 6);
+	assert_int_equal(wire_parse_keep(bytes, 6, &names), 0);
+	assert_int_equal(names.count, 2);
+	assert_true(wire_path_next(&names, &at, &name, &length));
+	assert_int_equal(length, 3);
+	assert_memory_equal(name, "a.o", 3);
+	assert_true(wire_path_next(&names, &at, &name, &length));
+	assert_int_equal(length, 1);
+	assert_false(wire_path_next(&names, &at, &name, &length));
+	assert_int_equal(wire_build_kept("a.o", bytes, 3), -ENOBUFS);
+	assert_int_equal(wire_build_kept("", bytes, sizeof(bytes)), -EINVAL);
+	assert_int_equal(wire_build_kept("..", bytes, sizeof(bytes)), -EINVAL);
+	assert_int_equal(wire_build_kept("a/b", bytes, sizeof(bytes)), -EINVAL);
+	memset(long_name, 'n', sizeof(long_name));
+	long_name[256] = '\0';
+	assert_int_equal(wire_build_kept(long_name, bytes, sizeof(bytes)), -ENAMETOOLONG);
+	long_name[255] = '\0';
+	assert_int_equal(wire_build_kept(long_name, bytes, 255), -ENOBUFS);
+	assert_int_equal(wire_build_kept(long_name, bytes, 256), 256);
+	assert_int_equal(wire_parse_keep(bytes, 256, &names), 0);
+}
+
+static int parse_keep(const void *bytes, size_t length)
+{
+	uint8_t *copy = exact_copy(bytes, length);
+	struct wire_path names = { .count = 7 };
+	int r = wire_parse_keep(copy, length, &names);
+
+	free(copy);
+	if (r < 0)
+		assert_int_equal(names.count, 7);
+	return r;
+}
+
+static void a_keep_with_one_bad_name_is_refused_whole(void **state)
+{
+	(void)state;
+	assert_int_equal(parse_keep("", 0), -EPROTO);
+	assert_int_equal(parse_keep("\1a\2..", 5), -EINVAL);
+	assert_int_equal(parse_keep("\1a\1.", 4), -EINVAL);
+	assert_int_equal(parse_keep("\1a\3b/c", 6), -EINVAL);
+	assert_int_equal(parse_keep("\1a\3b\0c", 6), -EINVAL);
+	assert_int_equal(parse_keep("\1a\0", 3), -EINVAL);
+	assert_int_equal(parse_keep("\1a\2b", 4), -EPROTO);
+	assert_int_equal(parse_keep("\1a\1", 3), -EPROTO);
+	assert_int_equal(parse_keep("\1a\1b", 4), 0);
+}
+
+static void a_keep_holds_more_names_than_a_path(void **state)
+{
+	uint8_t *bytes = malloc(65538);
+	struct wire_path names;
+
+	(void)state;
+	assert_non_null(bytes);
+	for (size_t at = 0; at < 65538; at += 2)
+		memcpy(bytes + at, "\1n", 2);
+	assert_int_equal(wire_parse_keep(bytes, 65536, &names), 0);
+	assert_int_equal(names.count, 32768);
+	assert_int_equal(wire_parse_keep(bytes, 65538, &names), -EPROTO);
+	assert_int_equal(wire_parse_path(bytes, 65536, &names), -EPROTO);
+	free(bytes);
 }
 
 /* ------------------------------------------------ ranges and digests -------------------------- */
@@ -1786,6 +1869,7 @@ static void fill_report(struct zh_side_report *report, uint64_t seed)
 	report->links_skipped = (uint32_t)++seed;
 	report->special_skipped = (uint32_t)++seed;
 	report->directories_made = (uint32_t)++seed;
+	report->deleted = ++seed;
 	stats->size = sizeof(*stats);
 	stats->side = ZH_RECEIVE;
 	TEXT_SET(stats->strategy, "uring-direct-recv");
@@ -1880,7 +1964,8 @@ static void bye_has_its_fields_where_the_manual_says(void **state)
 	assert_int_equal(get_le32(bytes + 964), report.links_skipped);
 	assert_int_equal(get_le32(bytes + 968), report.special_skipped);
 	assert_int_equal(get_le32(bytes + 972), report.directories_made);
-	for (size_t at = 976; at < 1024; at++)
+	assert_int_equal(get_le64(bytes + 976), report.deleted);
+	for (size_t at = 984; at < 1024; at++)
 		assert_int_equal(bytes[at], 0);
 }
 
@@ -1889,7 +1974,7 @@ static void bye_with_bad_flags_texts_or_tail_is_refused(void **state)
 	static const struct {
 		size_t at;
 		uint8_t value;
-	} rows[] = { { 0, 2 }, { 3, 1 }, { 4, 2 }, { 840, 2 }, { 976, 1 }, { 1023, 1 },
+	} rows[] = { { 0, 2 }, { 3, 1 }, { 4, 2 }, { 840, 2 }, { 984, 1 }, { 1023, 1 },
 		{ 56, 0x1b }, { 56, 0 }, { 79, 'x' }, { 200, 0x80 }, { 200, 0 }, { 327, 'x' },
 		{ 928, '\n' }, { 943, 'x' } };
 	struct zh_side_report report, back;
@@ -1987,7 +2072,7 @@ int main(void)
 		cmocka_unit_test(head_refuses_unknown_types_and_reserved_bits),
 		cmocka_unit_test(head_of_data_never_reaches_past_int64_max),
 		cmocka_unit_test(head_of_a_void_sum_carries_a_reason_and_no_digests),
-		cmocka_unit_test(head_of_an_err_for_a_directory_names_it),
+		cmocka_unit_test(head_of_a_complete_leave_may_be_of_the_place),
 		cmocka_unit_test(head_that_peers_would_refuse_is_never_built),
 		cmocka_unit_test(setup_has_the_documented_bytes),
 		cmocka_unit_test(setup_refuses_every_wrong_byte),
@@ -2021,6 +2106,9 @@ int main(void)
 		cmocka_unit_test(attr_has_each_name_once_and_in_order),
 		cmocka_unit_test(attr_has_no_more_than_its_limit),
 		cmocka_unit_test(rules_are_texts_of_a_limited_length),
+		cmocka_unit_test(kept_names_have_the_documented_bytes),
+		cmocka_unit_test(a_keep_with_one_bad_name_is_refused_whole),
+		cmocka_unit_test(a_keep_holds_more_names_than_a_path),
 		cmocka_unit_test(ranges_survive_a_round_trip),
 		cmocka_unit_test(ranges_that_overlap_or_run_over_are_refused),
 		cmocka_unit_test(ranges_never_exceed_the_room_given),

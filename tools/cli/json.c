@@ -201,6 +201,7 @@ json_t *json_of_report(const struct zh_report *report)
 	set_u64(out, "files_skipped", report->files_skipped);
 	set_u64(out, "directories", report->directories);
 	set_u64(out, "directories_made", report->receiver.directories_made);
+	set_u64(out, "deleted", report->receiver.deleted);
 	set_u64(out, "hard_links", report->sender.hard_links);
 	set_u64(out, "links_skipped", report->sender.links_skipped);
 	set_u64(out, "special_skipped", report->sender.special_skipped);

@@ -82,6 +82,10 @@ static void add_left_out(struct paragraph *out, const struct zh_side_report *sen
 static void add_tree(struct paragraph *out, const struct zh_report *report)
 {
 	add_count(out, report->directories, "directory", "directories");
+	if (report->receiver.deleted)
+		add(out, "%" PRIu64 " name%s removed that the source has not. ",
+			report->receiver.deleted,
+			report->receiver.deleted == 1 ? " was" : "s were");
 	add_count(out, report->files_skipped, "file was there already", "files were there already");
 	add_left_out(out, &report->sender);
 	add_count(out, report->sender.hard_links,
@@ -137,6 +141,9 @@ void report_print_dry(const struct zh_report *report)
 		add(&out, "Of %" PRIu32 " director%s %" PRIu32 " would be made. ",
 			report->directories, report->directories == 1 ? "y" : "ies",
 			report->receiver.directories_made);
+	if (report->receiver.deleted)
+		add(&out, "%" PRIu64 " name%s would be removed that the source has not. ",
+			report->receiver.deleted, report->receiver.deleted == 1 ? "" : "s");
 	add_left_out(&out, &report->sender);
 	add_count(&out, report->files_failed, "would fail", "would fail");
 	wrap_print(out.text, 0, 0);
