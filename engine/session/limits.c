@@ -14,7 +14,7 @@ static const struct zh_limit limit_rows[] = {
 	{ "sessions", "sessions", "at the same time, one process each", LIMIT_SESSIONS },
 	{ "streams", "connections", "that carry data in one session", LIMIT_STREAMS },
 	{ "open-ids", "files", "announced and not yet settled", LIMIT_OPEN_IDS },
-	{ "open-files", "files", "that a session holds open at a time", LIMIT_OPEN_FILES },
+	{ "open-files", "files", "that a sender holds open at a time", LIMIT_OPEN_FILES },
 	{ "open-dirs", "directories", "announced and not yet settled", LIMIT_OPEN_DIRS },
 	{ "file-size", "bytes", "of one file", LIMIT_FILE_BYTES },
 	{ "depth", "components", "of a path that a client names", LIMIT_DEPTH },
