@@ -367,7 +367,7 @@ struct zh_transfer_options {
 	uint32_t verify;      /* enum zh_verify */
 	uint32_t durability;  /* enum zh_durability */
 	uint32_t cache;       /* enum zh_cache */
-	uint32_t chunk_bytes; /* 0: the plan chooses; "discard" always does */
+	uint32_t chunk_bytes; /* at most INT32_MAX; 0: the plan chooses; "discard" always does */
 	uint32_t connect_ms;  /* 0: 10 s */
 	uint16_t port;
 	uint16_t streams;        /* data connections; 0: the plan chooses */

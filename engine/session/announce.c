@@ -568,9 +568,10 @@ static int wait_for_folders(struct announcing *announcing)
 	r = flush_pack(announcing);
 	(void)pthread_mutex_lock(&session->lock);
 	while (r == 0 && has_folders_enough(sender)) {
-		(void)pthread_cond_wait(&sender->room, &session->lock);
 		if (session->aborted || session->finishing)
 			r = -ECANCELED;
+		else
+			(void)pthread_cond_wait(&sender->room, &session->lock);
 	}
 	(void)pthread_mutex_unlock(&session->lock);
 	return r;
@@ -623,20 +624,22 @@ static int walk_into(
 }
 
 /*
- * A pack has no room for extended attributes. Why one cannot be looked at is found out by whoever
- * reads it.
+ * A pack has no room for extended attributes. A file that cannot be looked at goes by itself, which
+ * finds out why.
  */
 static bool fits_pack(
 	struct announcing *announcing, uint64_t in_dirs, const struct walk_entry *entry)
 {
 	struct dirs *dirs = announcing->tree->dirs;
 	unsigned kinds = attributes_kinds(&announcing->sender->session->setup);
-	int dir, fd, has = 0;
+	int dir, fd, has = -1;
 
 	if (entry->size > PACKED_MOST)
 		return false;
-	if (kinds == 0 || dirs_get(dirs, in_dirs, &dir) < 0)
+	if (kinds == 0)
 		return true;
+	if (dirs_get(dirs, in_dirs, &dir) < 0)
+		return false;
 	fd = root_open_inside(dir, entry->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	if (fd >= 0)
 		has = xattrs_any(fd, kinds);

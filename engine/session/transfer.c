@@ -305,6 +305,9 @@ static int check_options(struct zh_transfer *transfer, struct zh_error *err)
 			"either a key file or the wish to do without one is needed");
 	if (options->streams > LIMIT_STREAMS)
 		return err_set(err, ZH_LIMIT, 0, "options", "at most %u streams", LIMIT_STREAMS);
+	if (options->chunk_bytes > INT32_MAX)
+		return err_set(
+			err, ZH_LIMIT, 0, "options", "a chunk is at most %d bytes", INT32_MAX);
 	if (transfer->manifest_path &&
 		(options->verify == ZH_VERIFY_NONE || options->existing == ZH_EXISTING_TRUST))
 		return err_set(err, ZH_USAGE, 0, "options",

@@ -39,7 +39,8 @@ static int inherit_group(int parent, int fd)
 
 	if (r == 0 && st.st_mode & S_ISGID)
 		r = sys_fchownat(fd, "", (uid_t)-1, st.st_gid, AT_EMPTY_PATH);
-	return r == -EPERM ? 0 : r;
+	/* EINVAL: an id that this user namespace has not */
+	return r == -EPERM || r == -EINVAL ? 0 : r;
 }
 
 int publish_inherit(int parent, int fd, struct zh_error *err)

@@ -88,8 +88,8 @@ declare -gA value=(
     copy "--chunk=$bad" "$T/local/f" zh://127.0.0.1:1/
     failed 1 "--chunk: '$bad' is not a size"
   done
-  copy --chunk=4G "$T/local/f" zh://127.0.0.1:1/
-  failed 1 "--chunk: '4G' is too large"
+  copy --chunk=2G "$T/local/f" zh://127.0.0.1:1/
+  failed 1 "--chunk: '2G' is too large"
   copy --pacing=99999999999999999999 "$T/local/f" zh://127.0.0.1:1/
   failed 1 "--pacing: '99999999999999999999' is too large"
   copy --pacing=16777216T "$T/local/f" zh://127.0.0.1:1/

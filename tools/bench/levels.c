@@ -23,7 +23,7 @@ static bool take_strategy(const char *word, uint64_t *ret_value)
 
 static bool take_chunk(const char *word, uint64_t *ret_value)
 {
-	return size_parse(word, ret_value) == 0 && *ret_value >= 1 && *ret_value <= UINT32_MAX;
+	return size_parse(word, ret_value) == 0 && *ret_value >= 1 && *ret_value <= INT32_MAX;
 }
 
 static bool take_nagle(const char *word, uint64_t *ret_value)
@@ -65,7 +65,7 @@ static const struct {
 } factors[FACTOR_COUNT] = {
 	[FACTOR_STRATEGY] = { "strategies", "a strategy that sends, see 'zerohaul probe'",
 		take_strategy },
-	[FACTOR_CHUNK] = { "chunks", "a size from 1 to less than 4G", take_chunk },
+	[FACTOR_CHUNK] = { "chunks", "a size from 1 to less than 2G", take_chunk },
 	[FACTOR_NAGLE] = { "nagle", "one of auto, default, nodelay and cork", take_nagle },
 	[FACTOR_STREAMS] = { "streams", "a number from 1 to 64", take_streams },
 	[FACTOR_CONGESTION] = { "congestion", "a name of at most 15 letters", take_congestion },
