@@ -3,7 +3,7 @@
  * stats.c - see stats.h. The limiting stage is the one that kept the others waiting: the sender
  * waits for socket space when something behind it is slower, and TCP says whether that is the
  * window of the receiver, the send buffer or the network; otherwise it is the sender's own disk or
- * CPU.
+ * CPU, unless there was little to send at a time.
  */
 #include "base/stats.h"
 
@@ -60,13 +60,21 @@ static void limit(
 	(void)snprintf(report->limit_evidence, sizeof(report->limit_evidence), format, per_cent);
 }
 
+/* The clocks of a short time do not agree to the microsecond. */
+static unsigned share_of_cpu(const struct zh_stats *stats)
+{
+	unsigned share = PER_CENT(stats->cpu_ns + stats->wait_run_ns, stats->elapsed_ns);
+
+	return share > 100 ? 100 : share;
+}
+
 /* The sender was held up behind its socket: by what? */
 static void limit_behind_sender(struct zh_report *report, unsigned space)
 {
 	const struct zh_stats *rx = &report->receiver.stats;
 	const struct zh_tcp *tcp = &report->sender.stats.tcp;
 	unsigned disk = PER_CENT(rx->wait_disk_ns, rx->elapsed_ns);
-	unsigned cpu = PER_CENT(rx->cpu_ns + rx->wait_run_ns, rx->elapsed_ns);
+	unsigned cpu = share_of_cpu(rx);
 	unsigned data = PER_CENT(rx->wait_data_ns, rx->elapsed_ns);
 	unsigned buffer = PER_CENT(tcp->sndbuf_limited_us, tcp->busy_us);
 
@@ -87,12 +95,36 @@ static void limit_behind_sender(struct zh_report *report, unsigned space)
 			space);
 }
 
+/*
+ * The data connections had nothing to send for the most part: small files were made or read, or the
+ * transfer was a short one.
+ */
+static void limit_beside_streams(struct zh_report *report)
+{
+	const struct zh_side_report *tx = &report->sender, *rx = &report->receiver;
+	unsigned sender = PER_CENT(tx->cpu_user_ns + tx->cpu_sys_ns, report->elapsed_ns);
+	unsigned receiver = PER_CENT(rx->cpu_user_ns + rx->cpu_sys_ns, report->elapsed_ns);
+
+	if (rx->valid && receiver > 50 && receiver >= sender)
+		limit(report, "receiver CPU",
+			"the receiver used %u %% of a CPU, most of it beside its data connections",
+			receiver);
+	else if (sender > 50)
+		limit(report, "sender CPU",
+			"the sender used %u %% of a CPU, most of it beside its data connections",
+			sender);
+	else
+		limit(report, "latency",
+			"the data connections had something to send %u %% of the time",
+			PER_CENT(tx->stats.elapsed_ns, report->elapsed_ns));
+}
+
 void stats_name_limit(struct zh_report *report)
 {
 	const struct zh_stats *tx = &report->sender.stats;
 	unsigned space = PER_CENT(tx->wait_space_ns, tx->elapsed_ns);
 	unsigned disk = PER_CENT(tx->wait_disk_ns, tx->elapsed_ns);
-	unsigned cpu = PER_CENT(tx->cpu_ns + tx->wait_run_ns, tx->elapsed_ns);
+	unsigned cpu = share_of_cpu(tx);
 	uint64_t commit_ns = report->receiver.disk_ns;
 
 	if (!report->sender.valid || tx->bytes == 0)
@@ -101,6 +133,8 @@ void stats_name_limit(struct zh_report *report)
 		limit(report, "destination disk",
 			"allocating, syncing and renaming took %u %% of the time",
 			PER_CENT(commit_ns, report->elapsed_ns));
+	else if (tx->elapsed_ns < report->elapsed_ns / 2)
+		limit_beside_streams(report);
 	else if (space >= disk && space >= cpu)
 		limit_behind_sender(report, space);
 	else if (disk >= cpu)

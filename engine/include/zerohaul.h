@@ -448,7 +448,7 @@ struct zh_report {
 	struct zh_plan receive_plan;
 	uint32_t files_skipped; /* were there already, proven or trusted */
 	uint32_t directories;
-	char limited_by[32]; /* "source disk", "sender CPU", "send buffer", "network", ... */
+	char limited_by[32]; /* "source disk", "sender CPU", "send buffer", "latency", ... */
 	char limit_evidence[160];
 	/*
 	 * Of elapsed_ns: from when a data connection of this side took up the first piece of a

@@ -46,6 +46,18 @@ int sock_cork(int fd, unsigned on)
 	return set_int(fd, IPPROTO_TCP, TCP_CORK, (int)on);
 }
 
+int sock_set_nodelay(int fd)
+{
+	return set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+int sock_push(int fd)
+{
+	int r = sock_set_nodelay(fd); /* which sends what is held back, see tcp(7) */
+
+	return r < 0 ? r : set_int(fd, IPPROTO_TCP, TCP_NODELAY, 0);
+}
+
 uint32_t sock_wake_bytes(int fd)
 {
 	int protocol = 0, bytes = 0;

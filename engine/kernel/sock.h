@@ -18,8 +18,14 @@ int sock_set_nonblocking(int fd) must_check;
 
 /* Refuses what the kernel refuses, with the option's name in err (ZH_CONFIG). */
 int sock_apply(int fd, const struct zh_sockopts *options, struct zh_error *err) must_check;
-/* Dead peers are noticed: keepalive and TCP_USER_TIMEOUT. NODELAY for control connections. */
+/* Dead peers are noticed: keepalive and TCP_USER_TIMEOUT. */
 int sock_guard(int fd) must_check;
+/*
+ * A small segment that follows another one is not held back until that is acknowledged, which takes
+ * a receiver with nothing to say 40 ms: from now on, or, by sock_push, what has been sent so far.
+ */
+int sock_set_nodelay(int fd) must_check;
+int sock_push(int fd) must_check;
 /* Holds small segments back while on; pushes them out when it ends. */
 int sock_cork(int fd, unsigned on) must_check;
 /* How many bytes wake a receiver of TCP (SO_RCVLOWAT); 0: not TCP, or it does not tell. */

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "kernel/file.h"
+#include "kernel/sock.h"
 #include "store/digest.h"
 
 #include <errno.h>
@@ -106,6 +107,13 @@ static int take_work(struct stream_work *work, struct schedule_work *ret_piece,
 	return r < 0 ? 1 : 0;
 }
 
+/* Unless the user wants to see what Nagle's algorithm does, or there is none. */
+static bool pushes(const struct session *session)
+{
+	return !session->never_corks && session->sock.nagle != ZH_NAGLE_NODELAY;
+}
+
+/* The last one of a piece: the peer waits for it with nothing to say. */
 static int send_sum(struct stream_work *work, const struct schedule_work *piece, size_t digests,
 	enum zh_outcome void_reason)
 {
@@ -121,7 +129,10 @@ static int send_sum(struct stream_work *work, const struct schedule_work *piece,
 	}
 	CHECK(length >= 0);
 	sum.length = (uint32_t)length;
-	return link_send(work->link, &sum, bytes);
+	int r = link_send(work->link, &sum, bytes);
+	if (r == 0 && pushes(work->sender->session))
+		IGNORE(sock_push(work->link->fd));
+	return r;
 }
 
 static int describe_source_error(struct zh_error *error, int r, uint64_t offset)

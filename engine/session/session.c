@@ -47,6 +47,7 @@ int session_init(struct session *session, enum session_end end, int fd)
 	r = link_init(&session->control, fd, session->abort_fd);
 	if (r < 0)
 		return r;
+	IGNORE(sock_set_nodelay(fd)); /* its frames are small, and somebody waits for each */
 	sock_peer_text(fd, session->peer, sizeof(session->peer));
 	sock_facts(fd, &session->route);
 	return 0;

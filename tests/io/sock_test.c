@@ -9,7 +9,9 @@
 #include "kernel/sock.h"
 
 #include <arpa/inet.h>
+#include <linux/sockios.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 
 static struct zh_error err;
 
@@ -357,6 +359,39 @@ static void a_guarded_connection_notices_a_dead_peer(void **state)
 	assert_true(sock_guard(-1) < 0);
 }
 
+static int unsent_bytes(int fd)
+{
+	int unsent = -1;
+
+	assert_int_equal(ioctl(fd, SIOCOUTQNSD, &unsent), 0);
+	return unsent;
+}
+
+/* A receiver acknowledges the first segments of a connection at once, later ones after a while. */
+static void what_is_held_back_is_pushed(void **state)
+{
+	int end[2], held = 0;
+	struct zh_tcp tcp;
+
+	(void)state;
+	kit_tcp_pair(end, false);
+	for (int i = 0; i < 1000 && held == 0; i++) {
+		assert_int_equal(send(end[0], "ab", 2, 0), 2);
+		held = unsent_bytes(end[0]);
+	}
+	assert_true(held > 0);
+	assert_int_equal(sock_push(end[0]), 0);
+	assert_int_equal(unsent_bytes(end[0]), 0);
+	sock_tcp(end[0], &tcp);
+	assert_int_equal(tcp.nodelay, 0);
+	assert_int_equal(sock_set_nodelay(end[0]), 0);
+	for (int i = 0; i < 3; i++) { /* the window has room for them */
+		assert_int_equal(send(end[0], "ab", 2, 0), 2);
+		assert_int_equal(unsent_bytes(end[0]), 0);
+	}
+	kit_close_pair(end);
+}
+
 static void bytes_that_tcp_moved_are_counted_at_both_ends(void **state)
 {
 	int end[2];
@@ -509,6 +544,7 @@ int main(void)
 		cmocka_unit_test(nothing_wished_for_changes_nothing),
 		cmocka_unit_test(a_refused_option_is_named),
 		cmocka_unit_test(a_guarded_connection_notices_a_dead_peer),
+		cmocka_unit_test(what_is_held_back_is_pushed),
 		cmocka_unit_test(bytes_that_tcp_moved_are_counted_at_both_ends),
 		cmocka_unit_test(a_wait_ends_by_event_time_or_abort),
 		cmocka_unit_test(a_wait_that_is_interrupted_goes_on_no_longer),

@@ -10,12 +10,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
@@ -2752,6 +2755,45 @@ static void an_acknowledged_file_stays_when_the_client_vanishes(void **state)
 	end_well(&host, 0);
 }
 
+/* A descriptor of pid's socket at the other end of fd; -1: it has none. */
+static int other_end(pid_t pid, int fd)
+{
+	struct sockaddr_in mine, theirs;
+	socklen_t length = sizeof(mine);
+	int process = (int)syscall(SYS_pidfd_open, pid, 0), found = -1;
+
+	assert_true(process >= 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&mine, &length), 0);
+	for (int number = 0; number < 256 && found < 0; number++) {
+		found = (int)syscall(SYS_pidfd_getfd, process, number, 0);
+		length = sizeof(theirs);
+		if (found < 0 ||
+			(getpeername(found, (struct sockaddr *)&theirs, &length) == 0 &&
+				theirs.sin_family == AF_INET && theirs.sin_port == mine.sin_port))
+			continue;
+		(void)close(found);
+		found = -1;
+	}
+	(void)close(process);
+	return found;
+}
+
+static void no_frame_of_control_is_held_back(void **state)
+{
+	socklen_t length = sizeof(int);
+	int nodelay = 0, fd;
+	struct host host;
+
+	begin(&host, state, 0);
+	host_open_push(&host, &control);
+	fd = other_end(host_session_pid(&host), control.fd);
+	assert_true(fd >= 0);
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &nodelay, &length), 0);
+	(void)close(fd);
+	assert_true(nodelay);
+	end_well(&host, 0);
+}
+
 static void a_text_of_the_peer_is_logged_printable(void **state)
 {
 	uint8_t err[WIRE_ERR_BYTES] = { ZH_CANCELLED };
@@ -3266,6 +3308,7 @@ int main(void)
 		ARENA_TEST(a_mirrored_place_keeps_what_it_was_told),
 		ARENA_TEST(after_a_name_that_cannot_be_read_nothing_is_removed),
 		ARENA_TEST(names_without_end_reach_a_limit_and_nothing_is_removed),
+		ARENA_TEST(no_frame_of_control_is_held_back),
 		ARENA_TEST(a_text_of_the_peer_is_logged_printable),
 		ARENA_TEST(a_receiver_cannot_ask_for_what_is_not_there),
 		ARENA_TEST(a_leaf_is_sent_again_three_times_and_no_more),

@@ -54,6 +54,30 @@ static void the_commit_counts_when_it_took_more_than_half(void **state)
 	expect_limit(&report, "sender CPU", "the sender was on the CPU 90 % of the time");
 }
 
+static void little_to_send_at_a_time_is_no_fault_of_the_streams(void **state)
+{
+	struct zh_report report = moved_report();
+
+	(void)state;
+	report.sender.stats.elapsed_ns = 499 * MS;
+	report.sender.stats.cpu_ns = 499 * MS;
+	expect_limit(
+		&report, "latency", "the data connections had something to send 49 % of the time");
+	report.sender.cpu_user_ns = 510 * MS;
+	expect_limit(&report, "sender CPU",
+		"the sender used 51 % of a CPU, most of it beside its data connections");
+	report.receiver.cpu_sys_ns = 1510 * MS;
+	expect_limit(&report, "receiver CPU",
+		"the receiver used 151 % of a CPU, most of it beside its data connections");
+	report.receiver.valid = 0;
+	expect_limit(&report, "sender CPU",
+		"the sender used 51 % of a CPU, most of it beside its data connections");
+	report.sender.stats.elapsed_ns = 500 * MS;
+	expect_limit(&report, "sender CPU", "the sender was on the CPU 99 % of the time");
+	report.sender.stats.cpu_ns = 501 * MS;
+	expect_limit(&report, "sender CPU", "the sender was on the CPU 100 % of the time");
+}
+
 static void the_senders_own_disk_and_cpu_are_told_apart(void **state)
 {
 	struct zh_report report = moved_report();
@@ -240,6 +264,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(nothing_moved_is_limited_by_nothing),
 		cmocka_unit_test(the_commit_counts_when_it_took_more_than_half),
+		cmocka_unit_test(little_to_send_at_a_time_is_no_fault_of_the_streams),
 		cmocka_unit_test(the_senders_own_disk_and_cpu_are_told_apart),
 		cmocka_unit_test(a_sender_held_up_by_the_receivers_disk_is_told),
 		cmocka_unit_test(a_sender_held_up_by_the_receivers_cpu_is_told),
