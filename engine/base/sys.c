@@ -96,7 +96,7 @@ static bool call_moves_bytes(enum sys_call call)
 
 int sys_fault_ask(enum sys_call call, size_t *length)
 {
-	int result = 0;
+	int result = 0, delay_ms = 0;
 
 	(void)pthread_mutex_lock(&seam.lock);
 	const struct sys_fault *fault = &seam.fault;
@@ -112,11 +112,15 @@ int sys_fault_ask(enum sys_call call, size_t *length)
 			seam.struck_call = call;
 			if (fault->kind == SYS_FAULT_SHORT)
 				*length = (*length + 1) / 2;
+			else if (fault->kind == SYS_FAULT_SLOW)
+				delay_ms = fault->error;
 			else
 				result = fault->kind == SYS_FAULT_EINTR ? -EINTR : -fault->error;
 		}
 	}
 	(void)pthread_mutex_unlock(&seam.lock);
+	if (delay_ms > 0)
+		(void)poll(NULL, 0, delay_ms);
 	return result;
 }
 
@@ -142,6 +146,7 @@ __attribute__((constructor)) static void seam_from_environment(void)
 	} what_rows[] = {
 		{ "short", SYS_FAULT_SHORT, 0 },
 		{ "eintr", SYS_FAULT_EINTR, 0 },
+		{ "slow", SYS_FAULT_SLOW, 100 },
 		{ "EIO", SYS_FAULT_ERRNO, EIO },
 		{ "ENOSPC", SYS_FAULT_ERRNO, ENOSPC },
 		{ "EDQUOT", SYS_FAULT_ERRNO, EDQUOT },

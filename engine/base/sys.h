@@ -200,21 +200,22 @@ void sys_unmap_memory(void *memory, size_t length);
 /* ------------------------------ the seam ----------------------------------------------- */
 /*
  * Built with SYS_FAULTS (the test programs, and the library of tests/faulty), any call can be
- * made to fail, be short or be interrupted. Released builds contain none of it.
+ * made to fail, be short, be interrupted or be slow. Released builds contain none of it.
  */
 enum sys_fault_kind {
 	SYS_FAULT_NONE,
 	SYS_FAULT_ERRNO, /* fails with error and does nothing */
 	SYS_FAULT_SHORT, /* moves half of what was asked, at least one byte */
 	SYS_FAULT_EINTR, /* is interrupted once */
+	SYS_FAULT_SLOW,  /* happens, after a while */
 };
 
 struct sys_fault {
 	enum sys_fault_kind kind;
 	enum sys_call call; /* SYS_CALL_COUNT: any call */
-	int error;          /* positive errno for SYS_FAULT_ERRNO */
-	uint64_t nth;       /* 1: the next one */
-	uint64_t times;     /* how many from then on, 0: all */
+	int error;      /* positive errno for SYS_FAULT_ERRNO; milliseconds for SYS_FAULT_SLOW */
+	uint64_t nth;   /* 1: the next one */
+	uint64_t times; /* how many from then on, 0: all */
 };
 
 #ifdef SYS_FAULTS
