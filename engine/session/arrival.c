@@ -292,6 +292,7 @@ void receiver_queue(struct receiver *receiver, struct job *job, enum job_kind ki
 	CHECK(job->kind == JOB_NONE);
 	job->kind = kind;
 	job->next = NULL;
+	receiver->leaves += kind == JOB_LEAVE;
 	*(receiver->queue_tail ? &receiver->queue_tail->next : &receiver->queue_head) = job;
 	receiver->queue_tail = job;
 	(void)pthread_cond_signal(&receiver->jobs);

@@ -48,7 +48,7 @@ struct proof {
 
 void proof_free(struct proof *proof);
 
-enum job_kind { JOB_NONE, JOB_COMMIT, JOB_PROVE, JOB_LEAVE, JOB_ATTR, JOB_PRUNE };
+enum job_kind { JOB_NONE, JOB_COMMIT, JOB_PROVE, JOB_LEAVE, JOB_ATTR, JOB_PRUNE, JOB_SYNC };
 
 /* For the settling thread, in the order in which they come. */
 struct job {
@@ -124,8 +124,13 @@ struct receiver {
 	void *told;               /* told.c: names in directories, by number */
 	struct inode_set directories; /* told.c: that have been made or found */
 	_Atomic uint64_t told_bytes;
-	bool untold; /* not all can be known of the source any more: nothing more is removed */
-	bool mirrors_place; /* the place is a directory of the source, and not what holds some */
+	/* Not all can be known of the source any more: nothing more is removed. Set by told_stop.
+	 */
+	bool untold;
+	bool pruning;          /* with session->lock, as the next two */
+	pthread_cond_t pruned; /* pruning has become false */
+	uint64_t prune_bytes;  /* of told_bytes, of what is queued to be pruned */
+	bool mirrors_place;    /* the place is a directory of the source, and not what holds some */
 	_Atomic bool
 		names_unsynced; /* directories made, or files found, that no sync has followed */
 	char only_name[LIMIT_NAME_BYTES + 1];
@@ -138,6 +143,11 @@ struct receiver {
 	struct job *queue_head;
 	struct job *queue_tail;
 	bool settler_ends;
+	bool settles;        /* it is at work */
+	uint32_t leaves;     /* JOB_LEAVE that are not done */
+	bool full;           /* too much is queued */
+	bool awaited;        /* the control thread is to be nudged when enough is done */
+	struct job sync;     /* JOB_SYNC */
 	bool cleared;        /* no thread, no partial and no staging any more */
 	struct asked *asked; /* what may be in the place, when this side has asked for it */
 	uint64_t asked_count;
@@ -248,6 +258,9 @@ int receive_members(struct receiver *receiver, struct arrival *arrival, const ui
 
 /* Directories made, and files found: on stable storage, if that is asked for. settle.c */
 int receiver_sync_names(struct receiver *receiver) must_check;
+
+/* session_role_ops.backlog of a receiver. settle.c */
+enum session_backlog receiver_backlog(struct session *session);
 
 /* settle.c: the thread that compares what is there with proofs, commits and acknowledges. */
 int settler_start(struct receiver *receiver) must_check;

@@ -35,6 +35,7 @@ int receiver_new(struct session *session, int root, struct receiver **ret_receiv
 	receiver->credit = WINDOW;
 	staging_init(&receiver->staging, root);
 	(void)pthread_cond_init(&receiver->jobs, NULL);
+	(void)pthread_cond_init(&receiver->pruned, NULL);
 	session->role = ROLE_RECEIVER;
 	session->ops = &receiver_ops;
 	session->role_state = receiver;
@@ -144,11 +145,7 @@ static void receiver_clear(struct receiver *receiver)
 
 static void receiver_finish(struct session *session)
 {
-	struct receiver *receiver = session->role_state;
-
-	receiver_clear(receiver);
-	if (!session->aborted)
-		IGNORE(receiver_sync_names(receiver)); /* it has failed the session */
+	receiver_clear(session->role_state);
 }
 
 void receiver_free(struct receiver *receiver)
@@ -161,6 +158,7 @@ void receiver_free(struct receiver *receiver)
 	free(receiver->asked);
 	walk_rules_free(receiver->rules);
 	(void)pthread_cond_destroy(&receiver->jobs);
+	(void)pthread_cond_destroy(&receiver->pruned);
 	free(receiver);
 }
 
@@ -552,7 +550,7 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 	if (parsed == 0)
 		told_name(receiver, file.parent, file.name, file.name_length);
 	else
-		receiver->untold = true;
+		told_stop(receiver);
 	err_init(&error);
 	if (parsed == -ERANGE)
 		(void)err_set(&error, ZH_LIMIT, EFBIG, "announce", "the file is too large");
@@ -885,7 +883,7 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 	if (r == 0)
 		told_name(receiver, dir.parent, dir.name, dir.name_length);
 	else
-		receiver->untold = true;
+		told_stop(receiver);
 	err_init(&error);
 	if (r < 0)
 		(void)err_set(&error, ZH_UNSAFE_NAME, 0, "announce", "a name that cannot be");
@@ -1222,5 +1220,6 @@ static const struct session_role_ops receiver_ops = {
 	.tell_end = receiver_tell_end,
 	.wake = receiver_wake,
 	.settled = receiver_settled,
+	.backlog = receiver_backlog,
 	.finish = receiver_finish,
 };

@@ -519,6 +519,13 @@ static bool sender_settled(struct session *session)
 	return settled;
 }
 
+/* Who ends it has nothing to wait for. */
+static enum session_backlog sender_backlog(struct session *session)
+{
+	(void)session;
+	return BACKLOG_NONE;
+}
+
 static void sender_finish(struct session *session)
 {
 	join_announcer(session->role_state); /* it has ended, or it ends with the session */
@@ -539,5 +546,6 @@ static const struct session_role_ops sender_ops = {
 	.tell_end = sender_tell_end,
 	.wake = sender_wake,
 	.settled = sender_settled,
+	.backlog = sender_backlog,
 	.finish = sender_finish,
 };

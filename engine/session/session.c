@@ -19,6 +19,12 @@
 /* Even an idle peer has answered a PING by then. */
 #define SILENT_MS (LIMIT_PING_MS + LIMIT_PING_MS / 2)
 
+/*
+ * A role that is full has no frame read for so long. Then what has come is read nevertheless: a
+ * frame that the peer cannot be rid of within LIMIT_STALL_MS ends the session.
+ */
+#define FULL_MS (2 * LIMIT_PING_MS)
+
 /* Memory for blocks in flight, whatever a peer asks for: so much in all and for each stream. */
 #define BUFFERS_SHARED     (48 * MIB)
 #define BUFFERS_PER_STREAM (4 * MIB)
@@ -470,13 +476,29 @@ static int dispatch(struct session *session, const struct frame *frame, bool *re
 	}
 }
 
+/* Whether frames are read now, or left where they are. */
+static bool reads_frames(struct session *session, uint64_t silent_ms)
+{
+	uint64_t now_ns = clock_now_ns();
+
+	if (session->ops->backlog(session) != BACKLOG_FULL) {
+		session->full_ns = 0;
+		return true;
+	}
+	if (session->full_ns == 0)
+		session->full_ns = now_ns;
+	return silent_ms >= FULL_MS || now_ns - session->full_ns >= FULL_MS * NS_PER_MS;
+}
+
 /* Waits for one frame while looking after the extra descriptor and liveness. -EAGAIN: go round. */
 static int receive_one(struct session *session, struct frame *ret_frame, int extra_fd,
 	int (*on_extra)(struct session *session, int extra_fd))
 {
 	uint64_t silent_ms = (clock_now_ns() - atomic_load(&session->heard_ns)) / NS_PER_MS;
+	bool reads = reads_frames(session, silent_ms);
 	struct pollfd set[] = {
-		{ .fd = session->control.fd, .events = POLLIN },
+		/* a peer that has gone is noticed, whatever it has said before */
+		{ .fd = session->control.fd, .events = reads ? POLLIN : POLLRDHUP },
 		{ .fd = session->abort_fd, .events = POLLIN },
 		{ .fd = extra_fd, .events = POLLIN },
 		{ .fd = session->nudge_fd, .events = POLLIN },
@@ -491,6 +513,8 @@ static int receive_one(struct session *session, struct frame *ret_frame, int ext
 		return r == -EINTR ? -EAGAIN : r;
 	if (silent_ms >= LIMIT_IDLE_MS && !set[0].revents && !set[1].revents)
 		return -ETIMEDOUT;
+	if (reads && !set[0].revents)
+		session->full_ns = 0; /* all has been read that had come */
 	if (set[1].revents)
 		return -ECANCELED;
 	if (set[2].revents) {
@@ -525,11 +549,11 @@ static int control_loop(struct session *session, int extra_fd,
 	atomic_store(&session->heard_ns, clock_now_ns());
 	while (!(said_bye && heard_bye)) {
 		r = said_bye ? 0 : session->ops->pump(session);
-		if (r == 0 && !said_bye)
+		if (r == 0 && !said_bye && !heard_bye)
 			r = streams_tend(session);
 		if (r < 0)
 			return r;
-		if (r == 1 || (heard_bye && !said_bye)) {
+		if (r == 1 || (heard_bye && session->ops->backlog(session) == BACKLOG_NONE)) {
 			session->state = SESSION_CLOSING;
 			said_bye = true;
 			r = send_bye(session);
@@ -545,6 +569,10 @@ static int control_loop(struct session *session, int extra_fd,
 		r = dispatch(session, &frame, &heard_bye);
 		if (r < 0)
 			return r;
+		if (heard_bye && !said_bye && session->state != SESSION_SETTLING) {
+			session->state = SESSION_SETTLING;
+			session_join_streams(session);
+		}
 	}
 	session->state = SESSION_CLOSED;
 	return 0;
@@ -561,6 +589,8 @@ int session_run(struct session *session, int extra_fd,
 			IGNORE(session_send_err(session, 0, 0, &session->error));
 	}
 	session_join_streams(session);
+	if (r < 0) /* what its threads do until they have ended is in the report */
+		session->ops->finish(session);
 	session_end_report(session);
 	return r;
 }

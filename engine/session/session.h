@@ -24,6 +24,13 @@
 struct session;
 struct session_stream;
 
+/* What a role has been told to do and has not done. */
+enum session_backlog {
+	BACKLOG_NONE,
+	BACKLOG_SOME,
+	BACKLOG_FULL, /* so much that it is to be told no more for a while */
+};
+
 /* What a role does with a session's threads. */
 struct session_role_ops {
 	/* One frame of the control connection, allowed by the state table. 0 or failed with error
@@ -43,8 +50,13 @@ struct session_role_ops {
 	void (*wake)(struct session *session);
 	/* Every file that was announced is over: BYE may come. */
 	bool (*settled)(struct session *session);
+	/*
+	 * Control thread, which is nudged when that is no longer FULL, and in SETTLING when it is
+	 * NONE: this side may say BYE then.
+	 */
+	enum session_backlog (*backlog)(struct session *session);
 	/* The streams have ended: clears up before this side says BYE, so that nothing is left
-	 * then. */
+	 * then, or once it has failed. May come twice. */
 	void (*finish)(struct session *session);
 };
 
@@ -110,6 +122,7 @@ struct session {
 	void *list_context;
 	char peer[64];
 	enum session_state state;
+	uint64_t full_ns; /* control thread: since when it reads nothing, 0: it reads */
 	struct sock_facts route;
 	uint64_t started_ns;
 

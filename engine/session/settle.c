@@ -18,6 +18,14 @@
 
 #define PROOF_LEAVES ((size_t)8) /* digested by one call */
 
+/*
+ * Directories that were left and wait for their turn keep their numbers, their names and what is to
+ * be set of them. Beyond that no more is taken: as many again may be open at a sender.
+ */
+#define LEAVES_MOST      (LIMIT_OPEN_DIRS / 4)
+#define PRUNE_BYTES_MOST (LIMIT_TOLD_BYTES / 4)
+#define HELD_BYTES_MOST  (LIMIT_HELD_XATTRS / 2)
+
 struct settler {
 	struct receiver *receiver;
 	struct digester digester;
@@ -618,6 +626,10 @@ static void do_job(struct settler *settler, struct job *job)
 		IGNORE(told_prune(receiver, (struct told *)job)); /* it has failed the session */
 		return;
 	}
+	if (kind == JOB_SYNC) {
+		IGNORE(receiver_sync_names(receiver)); /* likewise */
+		return;
+	}
 	if (kind == JOB_LEAVE || kind == JOB_ATTR) {
 		struct leave *leave = (struct leave *)job;
 		IGNORE(kind == JOB_LEAVE ? leave_directory(receiver, leave)
@@ -641,8 +653,65 @@ static void drop_job(struct receiver *receiver, struct job *job)
 		told_free(receiver, (struct told *)job);
 	else if (job->kind == JOB_LEAVE || job->kind == JOB_ATTR)
 		leave_free(receiver, (struct leave *)job);
-	else
+	else if (job->kind != JOB_SYNC)
 		arrival_release(receiver, (struct arrival *)job, 1, 0);
+}
+
+/* As much is queued as this share of the most. Locked. */
+static bool is_queued(const struct receiver *receiver, uint32_t share)
+{
+	return receiver->leaves >= LEAVES_MOST / share ||
+	       receiver->prune_bytes >= PRUNE_BYTES_MOST / share ||
+	       atomic_load(&receiver->held_bytes) >= HELD_BYTES_MOST / share;
+}
+
+/* Locked. */
+static bool is_at_work(const struct receiver *receiver)
+{
+	return receiver->queue_head || receiver->settles;
+}
+
+enum session_backlog receiver_backlog(struct session *session)
+{
+	struct receiver *receiver = session->role_state;
+	bool ends = session->state == SESSION_SETTLING;
+	bool syncs = ends && session->setup.durability == ZH_DURABLE_FULL;
+	enum session_backlog backlog;
+
+	(void)pthread_mutex_lock(&session->lock);
+	syncs = syncs && !session->aborted;
+	if (syncs && !is_at_work(receiver) && atomic_load(&receiver->names_unsynced))
+		receiver_queue(receiver, &receiver->sync, JOB_SYNC);
+	receiver->full =
+		!ends && is_at_work(receiver) && is_queued(receiver, receiver->full ? 2 : 1);
+	backlog = receiver->full         ? BACKLOG_FULL
+		  : is_at_work(receiver) ? BACKLOG_SOME
+					 : BACKLOG_NONE;
+	receiver->awaited = backlog == BACKLOG_FULL || (ends && backlog == BACKLOG_SOME);
+	(void)pthread_mutex_unlock(&session->lock);
+	return backlog;
+}
+
+/* Locked. True: the control thread waits for what has been done. */
+static bool is_enough(struct receiver *receiver)
+{
+	bool enough = receiver->awaited &&
+		      (!is_at_work(receiver) || (receiver->full && !is_queued(receiver, 2)));
+
+	receiver->awaited &= !enough;
+	return enough;
+}
+
+static void job_done(struct receiver *receiver, enum job_kind kind)
+{
+	struct session *session = receiver->session;
+
+	(void)pthread_mutex_lock(&session->lock);
+	receiver->leaves -= kind == JOB_LEAVE;
+	bool enough = is_enough(receiver);
+	(void)pthread_mutex_unlock(&session->lock);
+	if (enough)
+		session_nudge(session);
 }
 
 static void do_jobs(struct settler *settler, struct job *job)
@@ -652,6 +721,7 @@ static void do_jobs(struct settler *settler, struct job *job)
 
 	while (job) {
 		struct job *next = job->next;
+		enum job_kind kind = job->kind;
 		(void)pthread_mutex_lock(&session->lock);
 		bool aborted = session->aborted;
 		(void)pthread_mutex_unlock(&session->lock);
@@ -659,6 +729,7 @@ static void do_jobs(struct settler *settler, struct job *job)
 			drop_job(receiver, job);
 		else
 			do_job(settler, job);
+		job_done(receiver, kind);
 		job = next;
 	}
 	commit_packs(settler);
@@ -680,9 +751,13 @@ static void *settler_main(void *argument)
 			continue;
 		}
 		receiver->queue_head = receiver->queue_tail = NULL;
+		receiver->settles = true;
 		(void)pthread_mutex_unlock(&session->lock);
 		do_jobs(&settler, jobs);
 		(void)pthread_mutex_lock(&session->lock);
+		receiver->settles = false;
+		if (is_enough(receiver))
+			session_nudge(session);
 	}
 	(void)pthread_mutex_unlock(&session->lock);
 	digester_fini(&settler.digester);

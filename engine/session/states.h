@@ -13,10 +13,11 @@ enum session_end { END_CLIENT, END_SERVER, END_COUNT };
 
 /* Of the control connection, after both proofs. */
 enum session_state {
-	SESSION_SETUP,   /* server: waits for SETUP */
-	SESSION_PLACING, /* WANT and PLACE go back and forth */
-	SESSION_OPEN,    /* files move */
-	SESSION_CLOSING, /* BYE sent, and all files settled: waiting for theirs */
+	SESSION_SETUP,    /* server: waits for SETUP */
+	SESSION_PLACING,  /* WANT and PLACE go back and forth */
+	SESSION_OPEN,     /* files move */
+	SESSION_SETTLING, /* their BYE has come, and what it ends is not all done */
+	SESSION_CLOSING,  /* BYE sent, and all files settled: waiting for theirs */
 	SESSION_CLOSED,
 	SESSION_STATE_COUNT,
 };

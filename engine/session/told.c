@@ -17,9 +17,6 @@
 #define SET_FIRST  ((size_t)1024)
 #define SET_MIX    0x9e3779b97f4a7c15u
 
-/* Removing takes as long as it takes; by then the peer hears that somebody is still there. */
-#define ALIVE_NS ((uint64_t)LIMIT_PING_MS / 2 * NS_PER_MS)
-
 struct told {
 	struct job job; /* first */
 	uint64_t id;
@@ -33,7 +30,6 @@ struct told {
 struct pruned {
 	struct receiver *receiver;
 	uint64_t id;
-	uint64_t alive_ns; /* when the peer was told last */
 };
 
 static int no_memory(struct receiver *receiver)
@@ -132,7 +128,7 @@ int told_directory(struct receiver *receiver, uint64_t dir, bool made)
 		return no_memory(receiver);
 	told->id = dir;
 	if (r < 0) {
-		receiver->untold = true;
+		told_stop(receiver);
 		told->outcome = r == -EEXIST ? ZH_EXISTS : ZH_LIMIT;
 		told->why = r == -EEXIST
 				    ? "another name leads there, too: nothing more is removed"
@@ -171,6 +167,17 @@ void told_name(struct receiver *receiver, uint64_t dir, const char *name, size_t
 	atomic_fetch_add(&receiver->told_bytes, bytes);
 }
 
+void told_stop(struct receiver *receiver)
+{
+	struct session *session = receiver->session;
+
+	(void)pthread_mutex_lock(&session->lock);
+	receiver->untold = true;
+	while (receiver->pruning) /* until its next entry */
+		(void)pthread_cond_wait(&receiver->pruned, &session->lock);
+	(void)pthread_mutex_unlock(&session->lock);
+}
+
 void told_names(struct receiver *receiver, uint64_t dir, const struct wire_path *names)
 {
 	const char *name;
@@ -203,6 +210,7 @@ void told_end(struct receiver *receiver, uint64_t dir, bool complete)
 		return;
 	}
 	(void)pthread_mutex_lock(&session->lock);
+	receiver->prune_bytes += told->bytes;
 	receiver_queue(receiver, &told->job, JOB_PRUNE);
 	(void)pthread_mutex_unlock(&session->lock);
 }
@@ -257,20 +265,14 @@ static void tell_what_stays(void *context, const char *path, int r, const char *
 /* prune.goes_on */
 static bool goes_on(void *context)
 {
-	struct pruned *pruned = context;
+	const struct pruned *pruned = context;
 	struct session *session = pruned->receiver->session;
-	uint64_t now_ns = clock_now_ns();
-	bool aborted;
+	bool ends;
 
-	if (now_ns - pruned->alive_ns >= ALIVE_NS) {
-		struct frame ping = { .type = FRAME_PING };
-		pruned->alive_ns = now_ns;
-		IGNORE(session_send(session, &ping, NULL)); /* likewise */
-	}
 	(void)pthread_mutex_lock(&session->lock);
-	aborted = session->aborted;
+	ends = session->aborted || pruned->receiver->untold;
 	(void)pthread_mutex_unlock(&session->lock);
-	return !aborted && !atomic_load(&session->cancelled);
+	return !ends && !atomic_load(&session->cancelled);
 }
 
 /* prune.spares: the manifest that is being written, or that it is to replace */
@@ -319,23 +321,36 @@ static int prune_told(struct pruned *pruned, struct told *told, struct prune *pr
 	return r;
 }
 
+/* Nobody knows of the last entry before it has gone: see told_stop. */
+static void set_pruning(struct receiver *receiver, bool pruning)
+{
+	(void)pthread_mutex_lock(&receiver->session->lock);
+	receiver->pruning = pruning;
+	(void)pthread_cond_broadcast(&receiver->pruned);
+	(void)pthread_mutex_unlock(&receiver->session->lock);
+}
+
 int told_prune(struct receiver *receiver, struct told *told)
 {
 	struct session *session = receiver->session;
 	uint64_t start_ns = clock_now_ns();
-	struct pruned pruned = { .receiver = receiver, .id = told->id, .alive_ns = start_ns };
+	struct pruned pruned = { .receiver = receiver, .id = told->id };
 	struct prune *work = malloc(sizeof(*work));
-	int r = work ? prune_told(&pruned, told, work) : -ENOMEM;
+	int r;
 
+	set_pruning(receiver, true);
+	r = work ? prune_told(&pruned, told, work) : -ENOMEM;
+	set_pruning(receiver, false);
 	if (work && work->removed > 0) {
 		atomic_fetch_add(&session->deleted, work->removed);
 		if (!work->dry)
 			atomic_store(&receiver->names_unsynced, true);
 	}
 	free(work);
+	(void)pthread_mutex_lock(&session->lock);
+	receiver->prune_bytes -= told->bytes;
+	(void)pthread_mutex_unlock(&session->lock);
 	told_free(receiver, told);
 	atomic_fetch_add(&session->disk_ns, clock_now_ns() - start_ns);
-	if (r == -ENOMEM)
-		return no_memory(receiver);
-	return r < 0 ? session_failf(session, ZH_CANCELLED, 0, STAGE, "cancelled") : 0;
+	return r == -ENOMEM ? no_memory(receiver) : 0;
 }

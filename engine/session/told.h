@@ -26,12 +26,20 @@ int told_directory(struct receiver *receiver, uint64_t dir, bool made) must_chec
  * is no memory for, have their directory not pruned.
  */
 void told_name(struct receiver *receiver, uint64_t dir, const char *name, size_t length);
+/*
+ * Not all can be known of the source any more: nothing more is removed. When it returns, nothing is
+ * being removed.
+ */
+void told_stop(struct receiver *receiver);
 /* The names of a KEEP, and those of a PACK's table. */
 void told_names(struct receiver *receiver, uint64_t dir, const struct wire_path *names);
 void told_pack(struct receiver *receiver, const uint8_t *table, size_t length);
 /* Nothing more is told of a directory. complete: everything has been, so it is to be pruned. */
 void told_end(struct receiver *receiver, uint64_t dir, bool complete);
-/* JOB_PRUNE: removes what has not been told. told is gone then. */
+/*
+ * JOB_PRUNE: removes what has not been told, until the session is over or told_stop. told is gone
+ * then.
+ */
 int told_prune(struct receiver *receiver, struct told *told);
 void told_free(struct receiver *receiver, struct told *told);
 /* What has not ended, and all that told.c keeps. */

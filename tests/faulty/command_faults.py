@@ -6,13 +6,15 @@ without the fault having struck. Client and server in turn, push and pull. Whate
 means an identical file with its attribute, the visible name is never partial, nobody hangs, no process
 stays, and a sanitizer, where there is one, finds nothing.
 
-And a receiver on which all calls of a kind fail that change something does not notice in a dry run.
+And a receiver on which all calls of a kind fail that change something does not notice in a dry run. And
+one that is interrupted while it removes, which takes it long, says what has gone.
 
 Environment: ZEROHAUL the command, ZH_FAULTY the library with the seam in it, ZH_STEP how many n are
 passed over between two runs (1: none; default 7).
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -20,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 from scene import COMMAND, Failure, check, run_tests
 
@@ -258,9 +261,47 @@ def promise_of_dry_run(push):
     return test
 
 
+STALE = 200
+
+
+def interrupted_while_it_removes():
+    trials = Trials()
+    try:
+        os.mkdir(os.path.join(trials.root, "tree"))
+        stale = os.path.join(trials.local, "tree")
+        os.mkdir(stale)
+        for number in range(STALE):
+            with open(os.path.join(stale, str(number)), "wb"):
+                pass
+        trials.start_server(plain())
+        client = subprocess.Popen(
+            [COMMAND, "copy", "--insecure", "--quiet", "--json", "-r", "--delete", trials.url + "tree", trials.local],
+            env=faulty(plain(), "unlink", 1, "slow", 0), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            end = time.monotonic() + DEADLINE_S
+            while len(os.listdir(stale)) > STALE - 3 and time.monotonic() < end:
+                time.sleep(0.01)
+            client.send_signal(signal.SIGINT)
+            out, err = client.communicate(timeout=DEADLINE_S)
+        finally:
+            client.kill()
+            client.wait()
+        check_reports(err)
+        gone = STALE - len(os.listdir(stale))
+        told = json.loads(out)["report"]["deleted"]
+        check(client.returncode == 130, f"status {client.returncode}: {err}")
+        check(0 < gone < STALE, f"{gone} have gone")
+        check(told == gone, f"{told} are told, {gone} have gone")
+    finally:
+        trials.close()
+
+
+interrupted_while_it_removes.__name__ = "what was removed before it was interrupted is told"
+
+
 def main():
     return run_tests([promise(of_server, push) for of_server in (False, True) for push in (True, False)] +
-                     [promise_of_dry_run(push) for push in (True, False)])
+                     [promise_of_dry_run(push) for push in (True, False)] + [interrupted_while_it_removes])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@
  */
 #include "host.h"
 
+#include "base/sys.h"
 #include "store/xattrs.h"
 
 #include <errno.h>
@@ -2454,6 +2455,192 @@ static void names_without_end_reach_a_limit_and_nothing_is_removed(void **state)
 	end_well(&host, 1);
 }
 
+/* ------------------------------ while it removes --------------------------------------- */
+
+enum { STALE = 20, SLOW_MS = 100 };
+
+/* Each call of this kind takes the server so long. */
+static void begin_slow(
+	struct host *host, void **state, enum sys_call call, int delay_ms, unsigned flags)
+{
+	sys_fault_arm(&(struct sys_fault){
+		.kind = SYS_FAULT_SLOW, .call = call, .error = delay_ms, .nth = 1 });
+	begin(host, state, flags);
+	sys_fault_arm(NULL);
+}
+
+/* A directory with so many files that the source has not. */
+static void make_stale(const struct host *host, const char *name, unsigned count)
+{
+	char path[64];
+
+	if (mkdirat(host->arena->root, name, 0755) < 0)
+		assert_int_equal(errno, EEXIST);
+	for (unsigned i = 0; i < count; i++) {
+		(void)snprintf(path, sizeof(path), "%s/%u", name, i);
+		text_file(host->arena->root, path, "x");
+	}
+}
+
+/* Up to OPEN, with a directory that is being removed from; it is left already. */
+static void begin_removing(const struct host *host)
+{
+	make_stale(host, "d", STALE);
+	open_tree(host, TREE_MIRROR);
+	put_dir(1, 0, "d");
+	put_leave_flags(1, LEAVE_COMPLETE);
+}
+
+/* The same, and all has been said. */
+static void begin_removing_after_bye(const struct host *host)
+{
+	begin_removing(host);
+	peer_close(&data);
+	assert_true(peer_put_bye(&control));
+	wait_until_read(&control);
+}
+
+static void whoever_removes_after_bye_answers(void **state)
+{
+	struct host host;
+
+	begin_slow(&host, state, SYS_UNLINK, SLOW_MS, HOST_KEY);
+	begin_removing_after_bye(&host);
+	assert_in_range(entry_count(host.arena->root, "d"), 1, STALE);
+	expect(&control, FRAME_BYE, 0);
+	assert_int_equal(get_le64(control.payload + 976), STALE);
+	assert_true(peer_wait_closed(&control, 2000) >= 0);
+	assert_int_equal(entry_count(host.arena->root, "d"), 0);
+	end_well(&host, 1);
+}
+
+static void give_up(void)
+{
+	assert_true(peer_put_err(&control, 0, ZH_CANCELLED, "changed my mind"));
+	assert_true(peer_wait_closed(&control, SLOW_MS * STALE / 2) >= 0);
+	peer_close(&control);
+}
+
+static void go_away(void)
+{
+	peer_close(&control);
+}
+
+static void say_more(void)
+{
+	put_dir(2, 0, "e");
+	ends_with(&control, ZH_PROTO);
+}
+
+static void say_bye_again(void)
+{
+	assert_true(peer_put_bye(&control));
+	ends_with(&control, ZH_PROTO);
+}
+
+/* What has gone until then is told. */
+static void whoever_removes_after_bye_listens(void **state)
+{
+	static void (*const end[])(void) = { give_up, go_away, say_more, say_bye_again };
+	char line[64];
+	size_t left;
+	struct host host;
+
+	begin_slow(&host, state, SYS_UNLINK, SLOW_MS, HOST_KEY);
+	for (size_t i = 0; i < ARRAY_LEN(end); i++) {
+		print_message("# end %zu\n", i);
+		begin_removing_after_bye(&host);
+		(void)poll(NULL, 0, 3 * SLOW_MS / 2);
+		end[i]();
+		for (unsigned waits = 0; host_sessions(&host) > 0 && waits < 100; waits++)
+			(void)poll(NULL, 0, 10);
+		assert_int_equal(host_sessions(&host), 0);
+		left = entry_count(host.arena->root, "d");
+		assert_in_range(left, 1, STALE - 1);
+		(void)snprintf(line, sizeof(line), "removed: %zu names", STALE - left);
+		assert_true(host_log_has(&host, line));
+	}
+	end_well(&host, 1);
+}
+
+/* Also of what has been told completely before. */
+static void a_second_name_of_a_directory_ends_all_removing(void **state)
+{
+	struct host host;
+
+	begin_slow(&host, state, SYS_UNLINK, SLOW_MS, HOST_KEY);
+	make_found(&host);
+	make_stale(&host, "slow", STALE);
+	open_tree(&host, TREE_MIRROR);
+	put_dir(1, 0, "slow");
+	put_dir(2, 0, "d");
+	put_leave_flags(1, LEAVE_COMPLETE);
+	put_leave_flags(2, LEAVE_COMPLETE);
+	put_dir(3, 0, "d");
+	wait_until_read(&control);
+	size_t left = entry_count(host.arena->root, "slow");
+	assert_in_range(left, 1, STALE);
+	put_leave_flags(3, LEAVE_COMPLETE);
+	expect(&control, FRAME_ERR, 3);
+	assert_int_equal(control.frame.flags, ERR_DIRECTORY);
+	assert_int_equal(removed_at_the_end(), STALE - left);
+	assert_int_equal(entry_count(host.arena->root, "slow"), left);
+	found_is_there(&host);
+	end_well(&host, 2);
+}
+
+/* More than there are numbers, behind one that takes its time. In a dry run they take little. */
+static void directories_that_wait_to_be_left_are_waited_for(void **state)
+{
+	struct wire_setup setup = {
+		.durability = ZH_DURABLE_NONE, .streams = 4, .tree = TREE_MIRROR, .dry_run = 1
+	};
+	char name[32];
+	struct host host;
+
+	begin_slow(&host, state, SYS_READDIR, 2 * SLOW_MS, HOST_KEY);
+	assert_int_equal(mkdirat(host.arena->root, "d", 0755), 0);
+	for (unsigned i = 0; i < STALE; i++) {
+		(void)snprintf(name, sizeof(name), "d/%u", i);
+		assert_int_equal(mkdirat(host.arena->root, name, 0755), 0);
+	}
+	open_wishing(&host, &setup);
+	put_dir(1, 0, "d");
+	put_leave_flags(1, LEAVE_COMPLETE);
+	put_dir(2, 0, "e");
+	for (uint64_t id = 3; id < FLOOD; id++) {
+		(void)snprintf(name, sizeof(name), "%llu", (unsigned long long)id);
+		put_dir(id, 2, name);
+		put_leave(id);
+	}
+	put_leave(2);
+	peer_close(&data);
+	assert_true(peer_put_bye(&control));
+	assert_int_equal(peer_get_news(&control, GONE_MS), 0);
+	assert_int_equal(control.frame.type, FRAME_BYE);
+	assert_int_equal(get_le64(control.payload + 976), STALE);
+	end_well(&host, 1);
+}
+
+/* The names of directories are stored safely before BYE is answered. */
+static void whoever_syncs_after_bye_answers(void **state)
+{
+	struct wire_setup setup = {
+		.durability = ZH_DURABLE_FULL, .streams = 4, .tree = TREE_RECURSIVE
+	};
+	struct host host;
+
+	begin_slow(&host, state, SYS_SYNCFS, 1000, HOST_KEY);
+	open_wishing(&host, &setup);
+	put_dir(1, 0, "d");
+	put_leave(1);
+	peer_close(&data);
+	assert_true(peer_put_bye(&control));
+	wait_until_read(&control);
+	expect(&control, FRAME_BYE, 0);
+	end_well(&host, 1);
+}
+
 /* ------------------------------ END and BYE -------------------------------------------- */
 
 static void an_end_that_does_not_fit_its_file_ends_the_session(void **state)
@@ -3309,6 +3496,11 @@ int main(void)
 		ARENA_TEST(after_a_name_that_cannot_be_read_nothing_is_removed),
 		ARENA_TEST(names_without_end_reach_a_limit_and_nothing_is_removed),
 		ARENA_TEST(no_frame_of_control_is_held_back),
+		ARENA_TEST(whoever_removes_after_bye_answers),
+		ARENA_TEST(whoever_removes_after_bye_listens),
+		ARENA_TEST(a_second_name_of_a_directory_ends_all_removing),
+		ARENA_TEST(directories_that_wait_to_be_left_are_waited_for),
+		ARENA_TEST(whoever_syncs_after_bye_answers),
 		ARENA_TEST(a_text_of_the_peer_is_logged_printable),
 		ARENA_TEST(a_receiver_cannot_ask_for_what_is_not_there),
 		ARENA_TEST(a_leaf_is_sent_again_three_times_and_no_more),
