@@ -169,6 +169,17 @@ static int proto(struct session *session, const char *what)
 	return session_failf(session, ZH_PROTO, 0, "control connection", "%s", what);
 }
 
+/* Whoever said LEAVE can have nothing more in it: what is not told yet may be gone. */
+static bool is_left(const struct receiver *receiver, uint64_t dir)
+{
+	return receiver->dirs && dirs_is_left(receiver->dirs, dir);
+}
+
+static int proto_left(struct session *session)
+{
+	return proto(session, "a frame for a directory that was left");
+}
+
 /* What this side has asked for comes once, and nothing else does. */
 static bool may_be_here(struct receiver *receiver, const char *name)
 {
@@ -547,6 +558,8 @@ static int frame_file(struct receiver *receiver, const struct frame *frame)
 	if (!arrival)
 		return proto(session, "FILE with an id out of order or beyond the credit");
 	atomic_fetch_add(&session->files_known, 1);
+	if (parsed == 0 && is_left(receiver, file.parent))
+		return proto_left(session);
 	if (parsed == 0)
 		told_name(receiver, file.parent, file.name, file.name_length);
 	else
@@ -692,6 +705,8 @@ static int place_member(struct receiver *receiver, struct arrival *arrival,
 	bool same;
 	int dir, r;
 
+	if (is_left(receiver, member->parent))
+		return proto_left(session);
 	if (check_name(receiver, member->parent, member->name, sizeof(member->name), err) < 0)
 		return -EINVAL;
 	if (dirs_is_new(receiver->dirs, member->parent))
@@ -879,6 +894,8 @@ static int frame_dir(struct receiver *receiver, const struct frame *frame)
 		return proto(session, "DIR though directories are not to be sent");
 	if (dir.parent > receiver->last_dir)
 		return proto(session, "a directory that was not announced");
+	if (r == 0 && is_left(receiver, dir.parent))
+		return proto_left(session);
 	receiver->last_dir = frame->id;
 	if (r == 0)
 		told_name(receiver, dir.parent, dir.name, dir.name_length);
@@ -943,6 +960,8 @@ static int queue_attr(struct receiver *receiver, uint64_t id, const struct wire_
 
 	if (id > receiver->last_dir)
 		return proto(session, "ATTR of a directory that was not announced");
+	if (is_left(receiver, id))
+		return proto_left(session);
 	if (session_discards(session) || session->setup.dry_run)
 		return 0;
 	leave = calloc(1, sizeof(*leave));
@@ -1019,6 +1038,8 @@ static int frame_keep(struct receiver *receiver, const struct frame *frame)
 	if (frame->id > receiver->last_dir ||
 		wire_parse_keep(session->control.payload, frame->length, &names) < 0)
 		return proto(session, "malformed KEEP, or of a directory that was not announced");
+	if (is_left(receiver, frame->id))
+		return proto_left(session);
 	told_names(receiver, frame->id, &names);
 	return 0;
 }
@@ -1047,7 +1068,13 @@ static int frame_leave(struct receiver *receiver, const struct frame *frame)
 		free(leave);
 		return proto(session, "LEAVE that was not agreed on");
 	}
+	if (is_left(receiver, frame->id)) {
+		free(leave);
+		return proto_left(session);
+	}
 	told_end(receiver, frame->id, complete);
+	if (receiver->dirs)
+		dirs_leave(receiver->dirs, frame->id);
 	if (session_discards(session) ||
 		frame->id == 0) { /* mode and times of the place are its own */
 		free(leave);

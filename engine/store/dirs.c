@@ -25,6 +25,7 @@ struct dir {
 	unsigned depth;
 	bool seen;
 	bool made;
+	bool left;
 	bool forgotten;
 };
 
@@ -351,6 +352,29 @@ bool dirs_is_new(struct dirs *dirs, uint64_t id)
 	new = dir && dir->made;
 	(void)pthread_mutex_unlock(&dirs->lock);
 	return new;
+}
+
+void dirs_leave(struct dirs *dirs, uint64_t id)
+{
+	struct dir *dir;
+
+	(void)pthread_mutex_lock(&dirs->lock);
+	dir = dirs_find_known(dirs, id);
+	if (dir)
+		dir->left = true;
+	(void)pthread_mutex_unlock(&dirs->lock);
+}
+
+bool dirs_is_left(struct dirs *dirs, uint64_t id)
+{
+	const struct dir *dir;
+	bool left;
+
+	(void)pthread_mutex_lock(&dirs->lock);
+	dir = dirs_find_known(dirs, id);
+	left = dir && dir->left;
+	(void)pthread_mutex_unlock(&dirs->lock);
+	return left;
 }
 
 bool dirs_knows(struct dirs *dirs, uint64_t id)

@@ -53,6 +53,12 @@ int dirs_get(struct dirs *dirs, uint64_t id, int *ret_fd) must_check;
 void dirs_put(struct dirs *dirs, uint64_t id);
 /* Whether dirs_make has made the directory, so that nothing was in it before. */
 bool dirs_is_new(struct dirs *dirs, uint64_t id) must_check;
+/*
+ * Nothing more comes into the directory, though its number is still needed; dirs_is_left says so
+ * until it is forgotten. No such number: nothing happens.
+ */
+void dirs_leave(struct dirs *dirs, uint64_t id);
+bool dirs_is_left(struct dirs *dirs, uint64_t id) must_check;
 /* Whether the number may be got; it may name what is not there. */
 bool dirs_knows(struct dirs *dirs, uint64_t id);
 /* Device and inode; the directory must have been open once. 0 or -ENOENT. */

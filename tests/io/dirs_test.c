@@ -74,6 +74,30 @@ static void a_directory_is_new_when_it_was_made(void **state)
 	dirs_free(dirs);
 }
 
+static void what_was_left_is_known_until_it_is_forgotten(void **state)
+{
+	struct arena *a = arena_of(state);
+	struct dirs *dirs = dirs_of(a, 4);
+	bool made;
+	int fd;
+
+	assert_int_equal(dirs_make(dirs, 1, 0, "d", 0755, &made), 0);
+	assert_false(dirs_is_left(dirs, 0));
+	assert_false(dirs_is_left(dirs, 1));
+	dirs_leave(dirs, 1);
+	dirs_leave(dirs, 2); /* there is none */
+	assert_true(dirs_is_left(dirs, 1));
+	assert_false(dirs_is_left(dirs, 0));
+	assert_false(dirs_is_left(dirs, 2));
+	assert_int_equal(dirs_get(dirs, 1, &fd), 0);
+	dirs_put(dirs, 1);
+	dirs_forget(dirs, 1);
+	assert_false(dirs_is_left(dirs, 1));
+	dirs_leave(dirs, 0);
+	assert_true(dirs_is_left(dirs, 0));
+	dirs_free(dirs);
+}
+
 static void a_number_leads_to_its_directory(void **state)
 {
 	struct arena *a = arena_of(state);
@@ -483,6 +507,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		ARENA_TEST(a_number_leads_to_its_directory),
 		ARENA_TEST(a_directory_is_new_when_it_was_made),
+		ARENA_TEST(what_was_left_is_known_until_it_is_forgotten),
 		ARENA_TEST(only_new_numbers_in_known_directories_are_taken),
 		ARENA_TEST(names_are_any_bytes_but_one_component),
 		ARENA_TEST(nothing_is_opened_or_made_without_a_top),

@@ -1895,8 +1895,10 @@ static void a_flood_of_leaves_is_forgotten(void **state)
 	struct host host;
 
 	begin(&host, state, HOST_KEY);
+	text_file(host.arena->root, "d", "x");
 	open_tree(&host, TREE_TOLD);
-	put_dir(1, 0, "d");
+	put_dir(1, 0, "d"); /* cannot be made, so that it is not known as one that was left */
+	expect(&control, FRAME_ERR, 1);
 	for (size_t i = 0; i < FLOOD; i++)
 		put_leave(1);
 	wait_until_read(&control);
@@ -2363,7 +2365,6 @@ static void what_was_not_told_is_removed_and_nothing_else(void **state)
 	open_tree(&host, TREE_MIRROR);
 	put_dir(1, 0, "d");
 	put_leave_flags(1, LEAVE_COMPLETE);
-	put_leave_flags(1, LEAVE_COMPLETE);
 	assert_int_equal(removed_at_the_end(), 3);
 	assert_int_equal(entry_count(root, "d"), 0);
 	end_well(&host, 2);
@@ -2486,7 +2487,7 @@ static void make_stale(const struct host *host, const char *name, unsigned count
 static void begin_removing(const struct host *host)
 {
 	make_stale(host, "d", STALE);
-	open_tree(host, TREE_MIRROR);
+	open_tree(host, TREE_MIRROR | TREE_XATTRS);
 	put_dir(1, 0, "d");
 	put_leave_flags(1, LEAVE_COMPLETE);
 }
@@ -2560,6 +2561,62 @@ static void whoever_removes_after_bye_listens(void **state)
 		(void)snprintf(line, sizeof(line), "removed: %zu names", STALE - left);
 		assert_true(host_log_has(&host, line));
 	}
+	end_well(&host, 1);
+}
+
+static void dir_in_left(void)
+{
+	put_dir(2, 1, "e");
+}
+
+static void file_in_left(void)
+{
+	struct wire_file file = small_file;
+
+	file.parent = 1;
+	assert_true(peer_put_file(&control, 1, &file, 0));
+}
+
+static void member_in_left(void)
+{
+	put_pack(1, 1, "other", MEMBER_FILE);
+}
+
+static void keep_of_left(void)
+{
+	put_keep(1, "\1a", 2);
+}
+
+static void attr_of_left(void)
+{
+	(void)put_attr(1, ATTR_DIRECTORY, fill_attr("user.note", 10));
+}
+
+static void leave_of_left(void)
+{
+	put_leave(1);
+}
+
+/* What is said of it then is not known to whoever removes. */
+static void a_directory_that_was_left_is_not_spoken_of(void **state)
+{
+	static void (*const attack[])(void) = { dir_in_left, file_in_left, member_in_left,
+		keep_of_left, attr_of_left, leave_of_left };
+	struct host host;
+
+	begin_slow(&host, state, SYS_UNLINK, SLOW_MS, HOST_KEY);
+	for (size_t i = 0; i < ARRAY_LEN(attack); i++) {
+		print_message("# attack %zu\n", i);
+		begin_removing(&host);
+		attack[i]();
+		ends_with(&control, ZH_PROTO);
+		peer_close(&data);
+	}
+	open_mirror(&host);
+	put_keep(0, "\1d", 2);
+	put_leave_flags(0, LEAVE_COMPLETE);
+	put_dir(1, 0, "d");
+	ends_with(&control, ZH_PROTO);
 	end_well(&host, 1);
 }
 
@@ -3498,6 +3555,7 @@ int main(void)
 		ARENA_TEST(no_frame_of_control_is_held_back),
 		ARENA_TEST(whoever_removes_after_bye_answers),
 		ARENA_TEST(whoever_removes_after_bye_listens),
+		ARENA_TEST(a_directory_that_was_left_is_not_spoken_of),
 		ARENA_TEST(a_second_name_of_a_directory_ends_all_removing),
 		ARENA_TEST(directories_that_wait_to_be_left_are_waited_for),
 		ARENA_TEST(whoever_syncs_after_bye_answers),
