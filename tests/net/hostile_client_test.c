@@ -1770,6 +1770,20 @@ static void data_of_a_hole(void)
 	try_data(1, LEAF, LEAF);
 }
 
+/* Each in a session of its own, for PROTO. */
+static void each_ends_a_session(
+	const struct host *host, uint8_t tree, void (*const attack[])(void), size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		print_message("# attack %zu\n", i);
+		open_tree(host, tree);
+		attack[i]();
+		ends_with(&control, ZH_PROTO);
+		peer_close(&data);
+		(void)unlinkat(host->arena->root, "d", AT_REMOVEDIR);
+	}
+}
+
 static void what_a_tree_may_not_say_ends_the_session(void **state)
 {
 	static void (*const attack[])(void) = { dir_in_unknown, dir_twice, dir_backwards,
@@ -1781,14 +1795,7 @@ static void what_a_tree_may_not_say_ends_the_session(void **state)
 	struct host host;
 
 	begin(&host, state, HOST_KEY);
-	for (size_t i = 0; i < ARRAY_LEN(attack); i++) {
-		print_message("# attack %zu\n", i);
-		open_tree(&host, TREE_TOLD);
-		attack[i]();
-		ends_with(&control, ZH_PROTO);
-		peer_close(&data);
-		(void)unlinkat(host.arena->root, "d", AT_REMOVEDIR);
-	}
+	each_ends_a_session(&host, TREE_TOLD, attack, ARRAY_LEN(attack));
 	end_well(&host, 0);
 }
 
@@ -2081,14 +2088,7 @@ static void what_attributes_may_not_say_ends_the_session(void **state)
 	struct host host;
 
 	begin(&host, state, HOST_KEY);
-	for (size_t i = 0; i < ARRAY_LEN(attack); i++) {
-		print_message("# attack %zu\n", i);
-		open_tree(&host, TREE_ATTRIBUTED);
-		attack[i]();
-		ends_with(&control, ZH_PROTO);
-		peer_close(&data);
-		(void)unlinkat(host.arena->root, "d", AT_REMOVEDIR);
-	}
+	each_ends_a_session(&host, TREE_ATTRIBUTED, attack, ARRAY_LEN(attack));
 	end_well(&host, 0);
 }
 
