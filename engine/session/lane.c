@@ -6,12 +6,12 @@
 
 #define LANE_GROWTH 32
 
-void lane_begin(struct lane *lane)
+void lane_begin(struct lane *lane, bool ended)
 {
 	lane->head = lane->count = 0;
 	lane->first = 0;
 	lane->busy = true;
-	lane->ended = false;
+	lane->ended = ended;
 }
 
 int lane_reserve(struct lane *lane)

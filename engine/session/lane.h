@@ -30,8 +30,8 @@ struct lane {
 	bool ended;     /* the receiver has said how much it got, and that nothing more comes */
 };
 
-/* A connection begins: nothing has been sent. */
-void lane_begin(struct lane *lane);
+/* A connection begins: nothing has been sent. ended: the receiver has said so already. */
+void lane_begin(struct lane *lane, bool ended);
 /* Room for one frame more. 0 or -ENOMEM. */
 int lane_reserve(struct lane *lane) must_check;
 /* A frame is going to be sent; there is room for it. Returns its number. */

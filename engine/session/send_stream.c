@@ -516,10 +516,12 @@ static int stream_loop(struct stream_work *work)
 	}
 }
 
-static void lane_opens(struct session *session, struct lane *lane)
+/* The receiver may have said already that the connection is over. */
+static void lane_opens(
+	struct session *session, const struct session_stream *stream, struct lane *lane)
 {
 	(void)pthread_mutex_lock(&session->lock);
-	lane_begin(lane);
+	lane_begin(lane, stream->heard > stream->said_start);
 	(void)pthread_mutex_unlock(&session->lock);
 }
 
@@ -547,7 +549,7 @@ int send_stream(struct session *session, struct session_stream *stream, struct l
 		work->link = link;
 		work->channel = channel;
 		work->lane = &work->sender->lane[stream->index];
-		lane_opens(session, work->lane);
+		lane_opens(session, stream, work->lane);
 		r = digester_init(&work->digester);
 		if (r == 0)
 			r = leaf_run_init(&work->run);

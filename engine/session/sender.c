@@ -442,6 +442,11 @@ static int frame_got(struct sender *sender, const struct frame *frame)
 	if (session->state != SESSION_OPEN) /* nothing is lacking any more */
 		return 0;
 	lane = &sender->lane[frame->id];
+	/* first, since the thread of a connection that ends early may not have begun with its lane
+	 */
+	r = frame->flags & GOT_LAST ? session_heard_end(session, frame->id) : 0;
+	if (r < 0)
+		return r;
 	(void)pthread_mutex_lock(&session->lock);
 	r = lane_confirm(lane, frame->offset);
 	if (r == 0 && frame->offset > 0)
@@ -454,9 +459,7 @@ static int frame_got(struct sender *sender, const struct frame *frame)
 	(void)pthread_mutex_unlock(&session->lock);
 	if (r == -ENOMEM)
 		return session_failf(session, ZH_INTERNAL, r, "GOT", "no memory");
-	if (r < 0)
-		return proto(session, "GOT of what was not sent");
-	return frame->flags & GOT_LAST ? session_heard_end(session, frame->id) : 0;
+	return r < 0 ? proto(session, "GOT of what was not sent") : 0;
 }
 
 static int frame_credit(struct sender *sender, const struct frame *frame)

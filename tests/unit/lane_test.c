@@ -19,7 +19,7 @@ static void frames_are_found_by_their_number(void **state)
 	struct lane lane = { .count = 0 };
 
 	(void)state;
-	lane_begin(&lane);
+	lane_begin(&lane, false);
 	assert_true(lane.busy);
 	assert_false(lane.ended);
 	assert_null(lane_find(&lane, 0));
@@ -41,7 +41,7 @@ static void what_has_arrived_is_forgotten(void **state)
 	struct lane lane = { .count = 0 };
 
 	(void)state;
-	lane_begin(&lane);
+	lane_begin(&lane, false);
 	for (uint64_t i = 0; i < 1000; i++) {
 		assert_int_equal(push(&lane, i), i);
 		if (i >= 3)
@@ -61,7 +61,7 @@ static void what_was_not_sent_cannot_have_arrived(void **state)
 	struct lane lane = { .count = 0 };
 
 	(void)state;
-	lane_begin(&lane);
+	lane_begin(&lane, false);
 	(void)push(&lane, 1);
 	(void)push(&lane, 2);
 	assert_int_equal(lane_confirm(&lane, 3), -EPROTO);
@@ -79,16 +79,19 @@ static void a_new_connection_begins_with_nothing(void **state)
 	struct lane lane = { .count = 0 };
 
 	(void)state;
-	lane_begin(&lane);
+	lane_begin(&lane, false);
 	(void)push(&lane, 1);
 	(void)push(&lane, 2);
 	assert_int_equal(lane_confirm(&lane, 1), 0);
 	lane.ended = true;
-	lane_begin(&lane);
+	lane_begin(&lane, false);
 	assert_false(lane.ended);
 	assert_null(lane_find(&lane, 1));
 	assert_int_equal(push(&lane, 9), 0);
 	assert_int_equal(lane_find(&lane, 0)->id, 9);
+	lane_begin(&lane, true); /* over before it began */
+	assert_true(lane.ended);
+	assert_null(lane_find(&lane, 0));
 	lane_fini(&lane);
 }
 
