@@ -88,8 +88,10 @@ def _program(name):
 
 
 def _rsync_listener(place):
-    identity = "uid = 0\ngid = 0\n" if machine.is_root() else ""
-    config = place.write("rsync.conf", "use chroot = no\nmunge symlinks = no\nreverse lookup = no\n" + identity +
+    # outside of a chroot it rewrites what symbolic links say
+    as_root = "use chroot = yes\nnumeric ids = yes\nuid = 0\ngid = 0\n"
+    manner = as_root if machine.is_root() else "use chroot = no\n"
+    config = place.write("rsync.conf", "munge symlinks = no\nreverse lookup = no\n" + manner +
                          f"[in]\npath = {os.path.dirname(place.target)}\nread only = no\n")
     return Command([_program("rsync"), "--daemon", "--no-detach", "--config=" + config,
                     "--address=127.0.0.1", f"--port={place.port}"])
