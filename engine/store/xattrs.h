@@ -66,7 +66,11 @@ int xattrs_any(int fd, unsigned kinds) must_check;
  */
 int xattrs_apply(int fd, const struct xattrs *xattrs, struct zh_error *err) must_check;
 
-/* Gives fd the default access list of the directory parent, if that has one, as its own. */
+/*
+ * Gives fd the default access list of the directory parent, if that has one, as its own. -EINVAL:
+ * it names ids that this user namespace has not; without it the file could be open to more than it
+ * says.
+ */
 int xattrs_inherit(int parent, int fd) must_check;
 /* Takes the default access list of a directory away. */
 int xattrs_disinherit(int dir) must_check;

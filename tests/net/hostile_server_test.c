@@ -1101,20 +1101,25 @@ static void a_server_removes_nothing_beside_what_was_asked_for(void **state)
 	}
 }
 
-static void a_server_that_keeps_the_rules_has_its_mirror_pruned(void **state)
+/* All has been told: the client removes one name, says so, and ends well. */
+static void ends_with_one_removed(struct arena *arena, struct victim *victim)
 {
-	struct arena *arena = arena_of(state);
-	struct victim victim = pull_mirror(arena, THERE, 0);
-	struct result result;
-
-	put_dir(1, 0, "source");
-	put_complete(1);
 	peer_close(&data);
 	assert_true(peer_put_bye(&control));
 	take(&control, FRAME_BYE);
 	assert_int_equal(get_le64(control.payload + 976), 1);
-	result = end_within(arena, &victim, SOON_MS);
+	struct result result = end_within(arena, victim, SOON_MS);
 	assert_int_equal(result.outcome, ZH_OK);
+}
+
+static void a_server_that_keeps_the_rules_has_its_mirror_pruned(void **state)
+{
+	struct arena *arena = arena_of(state);
+	struct victim victim = pull_mirror(arena, THERE, 0);
+
+	put_dir(1, 0, "source");
+	put_complete(1);
+	ends_with_one_removed(arena, &victim);
 	assert_int_equal(entry_count(arena->root, "source"), 0);
 	assert_int_equal(entry_count(arena->root, "."), 2);
 }
@@ -1124,19 +1129,13 @@ static void of_contents_the_place_is_pruned_and_nothing_that_was_told(void **sta
 {
 	struct arena *arena = arena_of(state);
 	struct victim victim;
-	struct result result;
 
 	for (unsigned dry = 2; dry-- > 0;) {
 		victim = pull_mirror(arena, THERE "/.", dry ? ZH_DRY_RUN : 0);
 		assert_int_equal(control.frame.flags, WANT_LAST | WANT_DIRECTORY | WANT_CONTENTS);
 		put_dir(1, 0, "source");
 		put_complete(0);
-		peer_close(&data);
-		assert_true(peer_put_bye(&control));
-		take(&control, FRAME_BYE);
-		assert_int_equal(get_le64(control.payload + 976), 1);
-		result = end_within(arena, &victim, SOON_MS);
-		assert_int_equal(result.outcome, ZH_OK);
+		ends_with_one_removed(arena, &victim);
 		assert_int_equal(entry_count(arena->root, "source"), 1);
 		assert_int_equal(entry_count(arena->root, "."), dry ? 2 : 1);
 	}
